@@ -1,0 +1,166 @@
+"""What each kind of part must be. A part's options are its pydantic fields; unknown ones are refused.
+
+| kind | registered | contract |
+|---|---|---|
+| datasets | a class | `Dataset` |
+| loaders | a class | `Loader` |
+| settings | a class | `Setting` |
+| metrics | a function, `@register` above `@defined(...)` | `Metric` |
+| saliency | a function | `SaliencyMethod` |
+| formats | a class | `AnnotationFormat` |
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from radlens.core.cohort import Cohort
+from radlens.core.regions import Annotations
+from radlens.core.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from radlens.core.classifier import Classifier, Encoder
+
+Floats = npt.NDArray[np.float32]
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+class Part(BaseModel, abc.ABC):
+    """Base of every part with options: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(Part):
+    """A source of images with labels. One file in `data/`; options are the keys beside `dataset:` in a study."""
+
+    vocabulary: str = "chexpert-14"
+
+    @abc.abstractmethod
+    def load(self, folder: Path, work: Path) -> Cohort:
+        """Read the cohort. `folder`: what relative paths start from. `work`: a cache folder for images that are made.
+
+        Raises `DataError` naming file, row and value. Images are not decoded here.
+        """
+
+    def annotations(self, cohort: Cohort, image_ids: Collection[str]) -> Annotations | None:
+        """Regions that come with the data set, for these images; None where it has none."""
+        return None
+
+
+@dataclass(frozen=True)
+class AdaptationTask:
+    """All that a setting may learn from. Test images are not in it.
+
+    embeddings: split -> float32 (N, D). targets: split -> float32 (N, L) with NaN for null. Splits: train, val.
+    encode_texts: sentences -> float32 (T, D) un-normalised, cached. encoder: the encoder itself, for settings that change it.
+    """
+
+    vocabulary: Vocabulary
+    embeddings: Mapping[str, Floats]
+    targets: Mapping[str, Floats]
+    encode_texts: Callable[[Sequence[str]], Floats]
+    logit_scale: float
+    seed: int
+    progress: Progress
+    encoder: Encoder | None = None
+
+
+class Setting(Part):
+    """A way of turning an encoder into a classifier. One file in `adapt/`."""
+
+    @abc.abstractmethod
+    def fit(self, task: AdaptationTask) -> Classifier:
+        """Make the classifier; its card holds `train_seconds`, `trainable_parameters` and what else is to be told."""
+
+
+@dataclass(frozen=True)
+class MetricInput:
+    """What a metric may look at. scores float64 (N, L); targets float32 (N, L) 1/0/NaN; decisions int8 (N, L) 1/0."""
+
+    scores: npt.NDArray[np.float64]
+    targets: npt.NDArray[np.float32]
+    decisions: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a metric's number means.
+
+    scope `overall`: one number for all labels together; `label`: one number a label, an array (L,).
+    direction: which way is better (`none`: neither). bounds: least and greatest value.
+    """
+
+    scope: Literal["overall", "label"]
+    direction: Literal["higher", "lower", "none"]
+    bounds: tuple[float, float]
+    text: str
+    source: str
+
+
+class Metric(Protocol):
+    """A pure function with its definition; one or a few in a file of `evaluate/metrics/`. Undefined is NaN, never 0.
+
+    Its column in the tables is its registered name with `-` as `_`.
+    """
+
+    definition: Definition
+
+    def __call__(self, inputs: MetricInput) -> Any:
+        """A float (scope `overall`) or float64 (L,) (scope `label`)."""
+        ...
+
+
+def defined(
+    scope: Literal["overall", "label"],
+    direction: Literal["higher", "lower", "none"],
+    bounds: tuple[float, float],
+    text: str,
+    source: str,
+) -> Callable[[Callable[[MetricInput], Any]], Metric]:
+    """Attach a definition to a metric function; stands below `@register("metrics", NAME)`."""
+
+    def attach(function: Callable[[MetricInput], Any]) -> Metric:
+        function.definition = Definition(scope, direction, bounds, text, source)  # type: ignore[attr-defined]
+        return function  # type: ignore[return-value]
+
+    return attach
+
+
+class SaliencyMethod(Protocol):
+    """Activations and gradients at one site to maps: a pure function, one file in `explain/saliency/`."""
+
+    def __call__(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """(B, P, C) patch activations and (B, P, C) gradients of one label's logit -> (B, P), non-negative."""
+        ...
+
+
+class AnnotationFormat(Part):
+    """A file format of regions. One file in `explain/annotations/`; options stand beside `format:` in a study."""
+
+    @abc.abstractmethod
+    def read(self, path: Path, labels: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> Annotations:
+        """Regions in pixels of the original images.
+
+        sizes: image id -> (width, height) of the cohort's images. Regions of other images or labels are counted in
+        `left_out`. Raises `DataError` naming file, row and value.
+        """
+
+
+class Loader(Part):
+    """A family of models. One file in `models/`."""
+
+    @abc.abstractmethod
+    def load(self, card: Mapping[str, Any], location: Path, device: str) -> Encoder:
+        """The encoder from a folder in the released layout, wholly offline. Raises `ModelError`."""

@@ -1,0 +1,221 @@
+"""A study file, typed: what was asked for, and nothing else."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from radlens.core.errors import SpecError
+from radlens.core.registry import get
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Named(BaseModel):
+    """A part by name, with the part's own options beside it (checked by the part)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class CohortSpec(_Named):
+    """`dataset:` and that data set's options."""
+
+    dataset: str
+
+
+class SplitSpec(_Strict):
+    """Shares of train, validation and test, what is kept together, and the seed."""
+
+    train: float = Field(0.7, gt=0, lt=1)
+    val: float = Field(0.1, gt=0, lt=1)
+    test: float = Field(0.2, gt=0, lt=1)
+    by: Literal["patient"] = "patient"
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole(self) -> SplitSpec:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + val + test must be 1, found {total:g}")
+        return self
+
+
+class ModelSpec(_Strict):
+    """Exactly one of: a card's name, a folder in Hugging Face layout, a hub id. `weights`: a local folder of a card."""
+
+    name: str | None = None
+    path: str | None = None
+    hub: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> ModelSpec:
+        if sum(value is not None for value in (self.name, self.path, self.hub)) != 1:
+            raise ValueError("give exactly one of name, path, hub")
+        return self
+
+
+class SettingSpec(_Named):
+    """`name:` of a setting and its own options; `as:` another name for its results (default: the setting's name)."""
+
+    name: str
+    alias: str | None = Field(None, alias="as", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+    @property
+    def title(self) -> str:
+        """Name of its results."""
+        return self.alias or self.name
+
+
+class ExplainSpec(_Named):
+    """Which maps to draw, and the regions to score them against; further keys are the annotation format's options."""
+
+    annotations: str | None = None
+    format: str | None = None
+    methods: tuple[str, ...] = ("grad-cam",)
+    layers: tuple[int | str, ...] = (-1, -3, -5)
+    images: int = Field(64, ge=1, description="at most so many images of the test split are explained")
+
+    @model_validator(mode="after")
+    def _both(self) -> ExplainSpec:
+        if (self.annotations is None) != (self.format is None):
+            raise ValueError("annotations and format go together")
+        return self
+
+
+class ComputeSpec(_Strict):
+    """Where and how the encoder runs."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int = Field(32, ge=1)
+    workers: int = Field(2, ge=1)
+
+
+class EvaluateSpec(_Strict):
+    """How probabilities become decisions: `validation` (best F1, shrunk for rare labels) or `fixed` at 0.5."""
+
+    thresholds: Literal["validation", "fixed"] = "validation"
+
+
+class StudySpec(_Strict):
+    """A whole study. Relative paths start from `folder`, the study file's own."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    cohort: CohortSpec
+    split: SplitSpec = SplitSpec()
+    model: ModelSpec
+    settings: tuple[SettingSpec, ...] = Field(min_length=1)
+    explain: ExplainSpec | None = None
+    evaluate: EvaluateSpec = EvaluateSpec()
+    compute: ComputeSpec = ComputeSpec()
+    seed: int = Field(0, ge=0)
+    folder: Path = Field(Path(), exclude=True)
+
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [{"name": item} if isinstance(item, str) else item for item in value]
+
+    @model_validator(mode="after")
+    def _titles(self) -> StudySpec:
+        titles = [setting.title for setting in self.settings]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise ValueError(f"setting {twice[0]!r} stands twice; give one of them another name with `as:`")
+        return self
+
+
+def read_study(path: Path, overrides: list[str] | None = None) -> StudySpec:
+    """Read a study file; `overrides` are `key.path=value`, the value in YAML. Raises `SpecError` in one sentence."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise SpecError(f"cannot read the study file {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"the study file {path} is not UTF-8 text.") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise SpecError(f"{path}{where} is not valid YAML: {getattr(error, 'problem', error)}.") from error
+    if not isinstance(values, dict):
+        raise SpecError(
+            f"{path} must be a mapping with name, cohort, model and settings; found {type(values).__name__}."
+        )
+    for override in overrides or []:
+        _override(values, override)
+    return study_from_dict(values, path.parent, str(path))
+
+
+def study_from_dict(values: dict[str, Any], folder: Path, where: str = "study") -> StudySpec:
+    """Check plain values. Raises `SpecError` naming the first wrong key, with the nearest one that exists."""
+    try:
+        return StudySpec.model_validate({**values, "folder": folder})
+    except ValidationError as error:
+        raise SpecError(f"{where}: {first_problem(error, StudySpec)}") from error
+
+
+def build_part(kind: str, name: str, options: dict[str, Any]) -> Any:
+    """The registered part with its options checked. Raises `SpecError` for an unknown name or option."""
+    part = get(kind, name)
+    try:
+        return part(**options)
+    except ValidationError as error:
+        raise SpecError(f"{kind.removesuffix('s')} {name!r}: {first_problem(error, part)}") from error
+
+
+def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+    """One sentence for the first problem that pydantic found."""
+    first = next((e for e in error.errors() if e["type"] == "extra_forbidden"), error.errors()[0])
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"unknown key {key!r}.{hint} Known: {', '.join(known)}."
+    if first["type"] == "missing":
+        return f"key {key!r} is missing."
+    message = first["msg"].removeprefix("Value error, ")
+    found = f" (found {first['input']!r})" if isinstance(first["input"], str | int | float | bool) else ""
+    return f"{key}: {message}{found}." if key else f"{message}."
+
+
+def _keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for step in location:
+        if isinstance(step, int):
+            continue
+        annotation = model.model_fields[step].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return [f.alias or name for name, f in model.model_fields.items() if not f.exclude]
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    steps = key.split(".")
+    if not sign or not all(steps):
+        raise SpecError(f"--set expects key.path=value, found {override!r}.")
+    for step in steps[:-1]:
+        inner = values.setdefault(step, {})
+        if not isinstance(inner, dict):
+            raise SpecError(f"--set {override}: {step!r} is not a mapping.")
+        values = inner
+    try:
+        values[steps[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"--set {override}: the value is not valid YAML.") from error
