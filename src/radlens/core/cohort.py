@@ -108,8 +108,8 @@ def make_cohort(
     checked = table.select(*COLUMNS, *extra).with_columns(labels)
     if checked["patient_id"].null_count():
         notes.append(
-            f"{checked['patient_id'].null_count()} of {checked.height} images name no patient: each counts as a patient "
-            "of its own, so that images of one patient may stand on both sides of the split."
+            f"{checked['patient_id'].null_count()} of {checked.height} images name no patient: each counts as "
+            "a patient of its own, so that images of one patient may stand on both sides of the split."
         )
     return Cohort(name, checked.rechunk(), vocabulary, dict(source or {}), tuple(notes))
 

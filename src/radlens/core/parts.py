@@ -64,7 +64,7 @@ class AdaptationTask:
     """All that a setting may learn from. Test images are not in it.
 
     embeddings: split -> float32 (N, D). targets: split -> float32 (N, L) with NaN for null. Splits: train, val.
-    encode_texts: sentences -> float32 (T, D) un-normalised, cached. encoder: the encoder itself, for settings that change it.
+    encode_texts: sentences -> float32 (T, D) un-normalised, cached. encoder: for settings that change it.
     """
 
     vocabulary: Vocabulary
