@@ -4,9 +4,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 OUT ?= radlens-demo
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml
+SOURCES := pyproject.toml $(CONSTRAINTS)
 
 .PHONY: demo test test-slow check clean
 
@@ -31,11 +32,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.radlens: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
 	@touch $@
 
 $(VENV)/.radlens-dev: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,dicom]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev,dicom]'
 	@touch $@ $(VENV)/.radlens
 
 clean:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,3 +23,16 @@ def shared() -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("RADLENS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def miniature_parts() -> dict[str, Any]:
+    """The names of tests/miniature.py."""
+    return runpy.run_path(str(Path(__file__).parent / "miniature.py"))
+
+
+@pytest.fixture(scope="session")
+def miniature(miniature_parts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a miniature BiomedCLIP (random weights, 160 pixels, 10 x 10 grid, 6 blocks, 24 dimensions)."""
+    folder: Path = miniature_parts["build_miniature"](tmp_path_factory.mktemp("models") / "miniature")
+    return folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,9 +115,10 @@ class Classifier:
     def probabilities(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """(N, D) embeddings -> (N, L): sigmoid of the head's logits, in float64 so that no two logits tie."""
         with torch.no_grad():
-            head = self.head.cpu()
+            # a copy: the classifier's own head stays on the device of its encoder
+            head = copy.deepcopy(self.head).cpu()
             logits = head(torch.from_numpy(np.ascontiguousarray(embeddings, np.float32)))
-            return torch.sigmoid(logits.double()).numpy()  # type: ignore[no-any-return]
+            return torch.sigmoid(logits.double()).numpy()
 
     def save(self, folder: Path) -> None:
         """Write `head.safetensors` and `card.json`, each whole or not at all."""
@@ -134,19 +137,23 @@ class Classifier:
 
 def load_classifier(folder: Path, encoder: Encoder | None = None) -> Classifier:
     """Read what `Classifier.save` wrote. An encoder other than the one it was made with raises `ModelError`."""
-    import json
-
     try:
         card = json.loads((folder / "card.json").read_text("utf-8"))
         state = load_file(folder / "head.safetensors")
         head = Head(state["weight"], state["bias"], **card.pop("head"))
+        made_with = card.get("encoder", {}).get("fingerprint")
         vocabulary = vocabulary_from_dict(card.pop("vocabulary"), str(folder / "card.json"))
         setting, thresholds = card.pop("setting"), card.pop("thresholds")
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{folder} is not a classifier folder (expected card.json and head.safetensors): {error}"
         ) from error
-    made_with = card.get("encoder", {}).get("fingerprint")
+    labels = len(vocabulary)
+    if head.weight.ndim != 2 or len(head.weight) != labels or head.bias.shape != (labels,):
+        raise ModelError(
+            f"classifier {folder} has a head of shape {tuple(head.weight.shape)} and a bias of shape "
+            f"{tuple(head.bias.shape)}, but its card.json names {labels} labels; its two files are not of one save."
+        )
     if encoder is not None and made_with != encoder.fingerprint:
         raise ModelError(
             f"classifier {folder} was made with an encoder of fingerprint {made_with}, but this one has "

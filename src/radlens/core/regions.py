@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -142,7 +143,7 @@ class Geometry:
 
 
 def _interpolation(
-    positions: npt.NDArray[np.float64], start: float, stop: float, cells: int
+    positions: npt.NDArray[np.floating[Any]], start: float, stop: float, cells: int
 ) -> npt.NDArray[np.float32]:
     """Weights (positions, cells) of linear interpolation between cell centres; rows outside the span are zero."""
     at = (positions - start) / (stop - start) * cells - 0.5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from radlens.core.errors import SpecError
 from radlens.core.registry import get
+from radlens.core.validation import first_problem, known_keys
 
 
 class _Strict(BaseModel):
@@ -35,11 +35,11 @@ class CohortSpec(_Named):
 class SplitSpec(_Strict):
     """Shares of train, validation and test, what is kept together, and the seed."""
 
-    train: float = Field(0.7, gt=0, lt=1)
-    val: float = Field(0.1, gt=0, lt=1)
-    test: float = Field(0.2, gt=0, lt=1)
+    train: float = Field(default=0.7, gt=0, lt=1)
+    val: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
     by: Literal["patient"] = "patient"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _whole(self) -> SplitSpec:
@@ -67,7 +67,7 @@ class SettingSpec(_Named):
     """`name:` of a setting and its own options; `as:` another name for its results (default: the setting's name)."""
 
     name: str
-    alias: str | None = Field(None, alias="as", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    alias: str | None = Field(default=None, alias="as", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
     @property
     def title(self) -> str:
@@ -82,7 +82,7 @@ class ExplainSpec(_Named):
     format: str | None = None
     methods: tuple[str, ...] = ("grad-cam",)
     layers: tuple[int | str, ...] = (-1, -3, -5)
-    images: int = Field(64, ge=1, description="at most so many images of the test split are explained")
+    images: int = Field(default=64, ge=1, description="at most so many images of the test split are explained")
 
     @model_validator(mode="after")
     def _both(self) -> ExplainSpec:
@@ -96,8 +96,8 @@ class ComputeSpec(_Strict):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
-    batch_size: int = Field(32, ge=1)
-    workers: int = Field(2, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    workers: int = Field(default=2, ge=1)
 
 
 class EvaluateSpec(_Strict):
@@ -117,8 +117,8 @@ class StudySpec(_Strict):
     explain: ExplainSpec | None = None
     evaluate: EvaluateSpec = EvaluateSpec()
     compute: ComputeSpec = ComputeSpec()
-    seed: int = Field(0, ge=0)
-    folder: Path = Field(Path(), exclude=True)
+    seed: int = Field(default=0, ge=0)
+    folder: Path = Field(default=Path(), exclude=True)
 
     @field_validator("settings", mode="before")
     @classmethod
@@ -161,6 +161,10 @@ def read_study(path: Path, overrides: list[str] | None = None) -> StudySpec:
 
 def study_from_dict(values: dict[str, Any], folder: Path, where: str = "study") -> StudySpec:
     """Check plain values. Raises `SpecError` naming the first wrong key, with the nearest one that exists."""
+    if "folder" in values:
+        # a field for the code alone: from a file it would be overwritten in silence
+        known = ", ".join(known_keys(StudySpec, ()))
+        raise SpecError(f"{where}: unknown key 'folder'. Known: {known}.")
     try:
         return StudySpec.model_validate({**values, "folder": folder})
     except ValidationError as error:
@@ -174,35 +178,6 @@ def build_part(kind: str, name: str, options: dict[str, Any]) -> Any:
         return part(**options)
     except ValidationError as error:
         raise SpecError(f"{kind.removesuffix('s')} {name!r}: {first_problem(error, part)}") from error
-
-
-def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
-    """One sentence for the first problem that pydantic found."""
-    first = next((e for e in error.errors() if e["type"] == "extra_forbidden"), error.errors()[0])
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _keys(model, first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"unknown key {key!r}.{hint} Known: {', '.join(known)}."
-    if first["type"] == "missing":
-        return f"key {key!r} is missing."
-    message = first["msg"].removeprefix("Value error, ")
-    found = f" (found {first['input']!r})" if isinstance(first["input"], str | int | float | bool) else ""
-    return f"{key}: {message}{found}." if key else f"{message}."
-
-
-def _keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    for step in location:
-        if isinstance(step, int):
-            continue
-        annotation = model.model_fields[step].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return [f.alias or name for name, f in model.model_fields.items() if not f.exclude]
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,13 @@ def writing(path: Path) -> Iterator[Path]:
         aside.replace(path)
     except OSError as error:
         raise StoreError(write_failure(path, error)) from error
+    except SafetensorError as error:
+        # safetensors tells of a full disk or a missing permission in its own error, the number in the text
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        reason = OSError(int(number[1]), os.strerror(int(number[1])))
+        raise StoreError(write_failure(path, reason)) from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -127,6 +135,8 @@ class Cache:
                 return _remembered(connection, paths)
         except sqlite3.OperationalError as error:
             raise StoreError(f"cannot write {index}: {error}; name another cache with RADLENS_CACHE.") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"cannot read {index}: {error}; delete that file, it is made anew.") from error
         except OSError as error:
             raise StoreError(write_failure(index, error)) from error
 
@@ -174,7 +184,9 @@ def _remembered(connection: sqlite3.Connection, paths: Sequence[Path]) -> list[s
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):
+        return [_plain(item) for item in sorted(value, key=str)]
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
@@ -190,16 +202,20 @@ def _plain(value: Any) -> Any:
 
 
 def _feed(digest: Any, value: Any) -> None:
+    # every token ends where its own length or closing mark says, so that no two values run into one text
     if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise TypeError("cannot fingerprint an array of objects")
         digest.update(f"array{value.dtype.str}{value.shape}".encode())
         digest.update(np.ascontiguousarray(value).tobytes())
     elif isinstance(value, bytes):
         digest.update(b"bytes%d:" % len(value))
         digest.update(value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        digest.update(type(value).__name__.encode())
+        digest.update(f"{type(value).__name__}(".encode())
         for f in dataclasses.fields(value):
             _feed(digest, (f.name, getattr(value, f.name)))
+        digest.update(b")")
     elif isinstance(value, Mapping):
         digest.update(b"{")
         for key in sorted(value, key=str):
@@ -211,6 +227,8 @@ def _feed(digest: Any, value: Any) -> None:
             _feed(digest, item)
         digest.update(b"]")
     elif isinstance(value, str | int | float | bool | type(None) | Path):
-        digest.update(f"{type(value).__name__ if not isinstance(value, Path) else 'Path'}:{value!s};".encode())
+        text = str(value).encode("utf-8", "surrogateescape")
+        digest.update(f"{'Path' if isinstance(value, Path) else type(value).__name__}{len(text)}:".encode())
+        digest.update(text)
     else:
         raise TypeError(f"cannot fingerprint a {type(value).__name__}")

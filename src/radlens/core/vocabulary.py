@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from radlens.core.errors import SpecError, unknown_name
+from radlens.core.validation import first_problem
 
 _FOLDER = Path(__file__).parent / "vocabularies"
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -120,8 +121,6 @@ def vocabulary_from_dict(values: dict[str, Any], where: str = "vocabulary") -> V
     try:
         spec = _VocabularySpec.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise SpecError(f"vocabulary {where}: {key}: {first['msg']}") from error
+        raise SpecError(f"vocabulary {where}: {first_problem(error, _VocabularySpec)}") from error
     labels = tuple(Label(x.name, x.domain, x.positive, x.negative) for x in spec.label)
     return Vocabulary(spec.name, labels, spec.no_finding, spec.source)

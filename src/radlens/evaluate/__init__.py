@@ -1,0 +1,1 @@
+"""Evaluation: metrics, thresholds, separability and the tables made of them. Arrays in, tables out, never a model."""

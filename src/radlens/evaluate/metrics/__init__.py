@@ -1,0 +1,1 @@
+"""One file a family of metrics; each is found by the registry and becomes a column of the tables."""

@@ -1,0 +1,42 @@
+"""`radlens data check`: what a study would be run on."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from radlens.core.cohort import SPLITS
+from radlens.core.spec import StudySpec
+from radlens.core.store import default_cache
+from radlens.data.splits import assign_split, split_card
+from radlens.stages.cohort import missing, read_cohort
+
+
+def check_data(spec: StudySpec, console: Console, skip_bad_images: bool) -> None:
+    """Read and split the cohort, and print its counts and notes. Raises `DataError` for what a run would refuse."""
+    _, cohort = read_cohort(spec, default_cache(), skip_bad_images)
+    gone = missing(cohort) if skip_bad_images else {}
+    total = len(cohort)
+    cohort = cohort.keep(np.array([row not in gone for row in range(total)]))
+    cohort = assign_split(cohort, {name: getattr(spec.split, name) for name in SPLITS}, spec.split.seed)
+    card = split_card(cohort, spec.split)
+    console.print(f"{cohort.name}: {len(cohort)} images, {len(set(cohort.groups()))} patients", highlight=False)
+    if gone:
+        console.print(f"{len(gone)} of {total} images are missing and were left out", style="yellow")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("label")
+    for split in SPLITS:
+        table.add_column(f"{split} +", justify="right")
+        table.add_column("-", justify="right")
+    table.add_column("not assessed", justify="right")
+    targets = cohort.targets()
+    for column, label in enumerate(cohort.vocabulary.names):
+        cells = []
+        for split in SPLITS:
+            values = targets[cohort.where(split), column]
+            cells += [str(int((values == 1).sum())), str(int((values == 0).sum()))]
+        table.add_row(label, *cells, str(int(np.isnan(targets[:, column]).sum())))
+    console.print(table)
+    for sentence in (*cohort.notes, *card.get("warnings", [])):
+        console.print(f"note: {sentence}", style="yellow", highlight=False, markup=False)

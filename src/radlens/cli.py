@@ -1,0 +1,152 @@
+"""The command line: parse, call, exit code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from radlens.core.errors import RadlensError, SpecError, unknown_name
+from radlens.core.registry import ROOMS, parts
+from radlens.progress import Teller
+
+app = typer.Typer(
+    name="radlens",
+    help="Find out whether a vision-language model can be trusted on your own radiographs. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at the data of a study.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+console = Console(stderr=True)
+
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results.")]
+Skip = Annotated[bool, typer.Option("--skip-bad-images", help="Go on without images that cannot be read.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and warnings.")]
+
+
+@app.command()
+def demo(out: Out = None, quiet: Quiet = False) -> None:
+    """A whole study on embedded phantoms with the embedded model; no network, about two minutes."""
+    from radlens.demo import demo_study
+    from radlens.study import run_study
+
+    print_path(run_study(demo_study(), out or Path("radlens-demo"), Teller(console, quiet)))
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="The study file (YAML).")],
+    out: Out = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one value of the study.")
+    ] = None,
+    skip_bad_images: Skip = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study; run it again to go on where it stopped."""
+    from radlens.core.spec import read_study
+
+    spec = read_study(study, change)
+    from radlens.study import run_study
+
+    place = out or Path("runs") / spec.name
+    print_path(run_study(spec, place, Teller(console, quiet), skip_bad_images=skip_bad_images))
+
+
+@app.command("list")
+def list_parts(kind: Annotated[str | None, typer.Argument(help=" | ".join(ROOMS))] = None) -> None:
+    """What exists: data sets, models, settings, metrics, saliency methods, formats."""
+    kinds = [name for name in ROOMS if name != "loaders"]
+    if kind is not None and kind not in ROOMS:
+        raise SpecError(unknown_name("kind of part", kind, kinds))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("kind", "name", "what it is"):
+        table.add_column(column, no_wrap=column != "what it is")
+    for each in [kind] if kind else kinds:
+        for name, part in parts(each).items():
+            table.add_row(each, name, escape(part.summary))
+    Console().print(table)
+
+
+@data_app.command("check")
+def data_check(
+    study: Annotated[Path, typer.Argument(help="The study file (YAML).")],
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one value of the study.")
+    ] = None,
+    skip_bad_images: Skip = False,
+) -> None:
+    """Read a study's cohort, look for its images, split it, and print the counts; no model is loaded."""
+    from radlens.check import check_data
+    from radlens.core.spec import read_study
+
+    check_data(read_study(study, change), Console(), skip_bad_images)
+
+
+@app.command()
+def predict(
+    classifier: Annotated[Path, typer.Argument(help="A folder classifiers/<setting> of a run.")],
+    images: Annotated[list[Path], typer.Argument(help="Images to score.")],
+    out: Annotated[Path | None, typer.Option("--out", help="CSV to write; default: standard output.")] = None,
+) -> None:
+    """Score images with a classifier of a run."""
+    from radlens.predict import predict_images
+
+    table = predict_images(classifier, images)
+    if out is None:
+        typer.echo(table.write_csv(), nl=False)
+        return
+    from radlens.core.store import writing
+
+    with writing(out) as aside:
+        table.write_csv(aside)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Write report.html of a run again."""
+    from radlens.report.page import write_report
+
+    print_path(write_report(run))
+
+
+def print_path(path: Path) -> None:
+    """The one line on standard output, for scripts."""
+    typer.echo(str(path.resolve()))
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options of every command; `main` reads `--debug` itself."""
+
+
+def main() -> None:
+    """Entry point: exit code 0 done, 1 the user can mend it (one sentence), 2 wrong usage."""
+    debug = "--debug" in sys.argv[1:]
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app(standalone_mode=True)
+    except RadlensError as error:
+        if debug:
+            raise
+        console.print(f"radlens: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        console.print("radlens: stopped; the same command goes on from here.", highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

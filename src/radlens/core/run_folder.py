@@ -1,0 +1,99 @@
+"""A run folder: files made by stages, each stage known by the fingerprint of all that changes it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from radlens.core.errors import StoreError
+from radlens.core.store import file_digest, write_failure, write_json
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one stage went. `seconds` is the time it took now; `made_in_seconds` when its files were made."""
+
+    key: str
+    seconds: float
+    made_in_seconds: float
+    cached: bool
+    outputs: dict[str, str]
+    """Path in the run folder -> SHA-256."""
+
+
+class RunFolder:
+    """Runs stages once: a stage whose key and files are those of the last run is not run again.
+
+    `run.json` is written after every stage, so that a killed run goes on where it stopped. Files of an earlier run that
+    this one no longer makes are removed by `finish`. Raises `StoreError` when the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.facts: dict[str, Any] = {}
+        self.stages: dict[str, Stage] = {}
+        self._started = time.perf_counter()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(write_failure(folder, error)) from error
+        if (folder / "run.json").is_file():
+            self._before = _recorded(folder / "run.json")
+        elif any(folder.iterdir()):
+            raise StoreError(f"{folder} holds files but no run.json; name an empty or new folder with --out.")
+        else:
+            self._before = {}
+        self._record(finished=False)
+
+    def stage(self, name: str, key: str, make: Callable[[], Iterable[Path]]) -> Stage:
+        """Run `make` (which returns the files it wrote) unless the last run did it with the same key."""
+        started = time.perf_counter()
+        before = self._before.get(name)
+        if before is not None and before.key == key and self._intact(before):
+            seconds = time.perf_counter() - started
+            stage = Stage(key, seconds, before.made_in_seconds, True, before.outputs)
+        else:
+            written = list(make())
+            seconds = time.perf_counter() - started
+            outputs = {str(path.relative_to(self.folder)): file_digest(path) for path in written}
+            stage = Stage(key, seconds, seconds, False, outputs)
+        self.stages[name] = stage
+        self._record(finished=False)
+        return stage
+
+    def finish(self) -> None:
+        """Remove what earlier runs left and this one did not make, and record the totals."""
+        kept = {path for stage in self.stages.values() for path in stage.outputs}
+        for stage in self._before.values():
+            for path in stage.outputs.keys() - kept:
+                (self.folder / path).unlink(missing_ok=True)
+        self._record(finished=True)
+
+    def total_seconds(self) -> float:
+        """Seconds since the folder was opened."""
+        return time.perf_counter() - self._started
+
+    def _intact(self, stage: Stage) -> bool:
+        try:
+            return all(file_digest(self.folder / path) == digest for path, digest in stage.outputs.items())
+        except OSError:
+            return False
+
+    def _record(self, finished: bool) -> None:
+        # stages of the last run that were not reached yet stay on record: a killed run loses nothing
+        stages = self._before | self.stages if not finished else self.stages
+        totals = {"seconds": round(self.total_seconds(), 3), "finished": finished} | self.facts.pop("totals", {})
+        self.facts["totals"] = totals
+        write_json(self.folder / "run.json", self.facts | {"stages": stages})
+
+
+def _recorded(path: Path) -> dict[str, Stage]:
+    try:
+        stages = json.loads(path.read_text("utf-8"))["stages"]
+        return {name: Stage(**values) for name, values in stages.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

@@ -1,0 +1,128 @@
+"""One view of the image towers whose blocks can be looked into: timm's vision transformers, and open_clip's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer as OpenClipVisionTransformer
+from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
+from torch import Tensor, nn
+
+from radlens.models.class_token import class_token_block
+
+
+class ImageTower(Protocol):
+    """A vision transformer in three steps: `tokens`, `blocks`, `pool`."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        ...
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before the patches."""
+        ...
+
+    @property
+    def class_token_only(self) -> bool:
+        """Whether `pool` looks at nothing but the class token."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]: ...
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, prefix + patches, C), the input of the first block."""
+        ...
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """(B, prefix + patches, C) -> (B, D); also (B, 1, C) where `class_token_only`."""
+        ...
+
+
+@dataclass(frozen=True)
+class TimmTower:
+    """timm's VisionTransformer inside open_clip's TimmModel."""
+
+    visual: Any
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        embed = self.visual.trunk.patch_embed
+        rows, columns = (s // p for s, p in zip(self.visual.image_size, embed.patch_size, strict=True))
+        return rows, columns
+
+    @property
+    def prefix_tokens(self) -> int:
+        return int(self.visual.trunk.num_prefix_tokens)
+
+    @property
+    def class_token_only(self) -> bool:
+        trunk = self.visual.trunk
+        return trunk.global_pool == "token" and trunk.attn_pool is None and trunk.cls_token is not None
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return cast(Sequence[nn.Module], self.visual.trunk.blocks)
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        trunk = self.visual.trunk
+        return cast(Tensor, trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(trunk.patch_embed(pixels)))))
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        trunk = self.visual.trunk
+        return cast(Tensor, self.visual.head(trunk.forward_head(trunk.norm(tokens))))
+
+
+@dataclass(frozen=True)
+class OpenClipTower:
+    """open_clip's own VisionTransformer."""
+
+    visual: Any
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        rows, columns = self.visual.grid_size
+        return int(rows), int(columns)
+
+    @property
+    def prefix_tokens(self) -> int:
+        return 1
+
+    @property
+    def class_token_only(self) -> bool:
+        return self.visual.pool_type == "tok" and self.visual.attn_pool is None
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return cast(Sequence[nn.Module], self.visual.transformer.resblocks)
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        return cast(Tensor, self.visual._embeds(pixels))
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        pooled, _ = self.visual._pool(tokens)
+        return cast(Tensor, pooled if self.visual.proj is None else pooled @ self.visual.proj)
+
+
+def image_tower(visual: Any) -> ImageTower | None:
+    """The view of an open_clip image tower; None where it is no plain vision transformer (a ResNet, a Swin, ...)."""
+    if type(visual) is TimmModel and type(visual.trunk) is TimmVisionTransformer:
+        return TimmTower(visual)
+    if type(visual) is OpenClipVisionTransformer and visual.transformer.batch_first:
+        return OpenClipTower(visual)
+    return None
+
+
+def run_blocks(tower: ImageTower, tokens: Tensor) -> Tensor:
+    """All blocks in order; of the last one only the class token where nothing else is looked at (exact, cheaper)."""
+    *before, last = tower.blocks
+    for block in before:
+        tokens = block(tokens)
+    if tower.class_token_only:
+        return class_token_block(last, tokens)
+    return cast(Tensor, last(tokens))

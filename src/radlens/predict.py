@@ -1,0 +1,44 @@
+"""`radlens predict`: scores of images by a classifier of a run, in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from radlens.core.classifier import load_classifier
+from radlens.core.errors import ModelError
+from radlens.core.spec import ModelSpec
+from radlens.core.store import Cache, default_cache
+from radlens.data.images import read_image
+from radlens.models.encode import encode_images
+from radlens.models.loading import load_encoder, resolve
+
+
+def predict_images(folder: Path, images: Sequence[Path]) -> pl.DataFrame:
+    """A row an image: `image`, a probability a label, and `<label> decision` by the classifier's thresholds.
+
+    Raises `ModelError` when the folder is no classifier or its model has changed, `ImageError` for a bad image.
+    """
+    card = load_classifier(folder).card
+    if "model" not in card:
+        raise ModelError(f"{folder / 'card.json'} does not say which model it was made with.")
+    source = resolve(ModelSpec.model_validate(card["model"]), Path(), Cache(default_cache()))
+    encoder = load_encoder(source)
+    classifier = load_classifier(folder, encoder)
+    labels, probabilities = list(classifier.vocabulary.names), []
+    for batch in encode_images(encoder, list(images), lambda path: read_image(path).pixels, batch_size=16, workers=2):
+        for error in batch.failures.values():
+            raise error
+        probabilities.append(
+            pl.DataFrame(classifier.probabilities(batch.embeddings), list(classifier.vocabulary.names))
+        )
+    scores = pl.concat(probabilities)
+    if classifier.thresholds is not None:
+        decisions = [
+            (pl.col(label) >= limit).cast(pl.Int8).alias(f"{label} decision")
+            for label, limit in zip(labels, classifier.thresholds, strict=True)
+        ]
+        scores = scores.with_columns(decisions)
+    return scores.select(pl.Series("image", [str(path) for path in images]), pl.all())

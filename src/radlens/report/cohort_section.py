@@ -1,0 +1,123 @@
+"""The cohort and its split: counts per label, what was not assessed, shares, leakage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from radlens.report.columns import show
+from radlens.report.contents import RunContents, listed, number, section
+
+
+@dataclass(frozen=True)
+class SplitSize:
+    """One split: images, patients, and the share asked for and reached, as text."""
+
+    name: str
+    images: str
+    patients: str
+    asked: str
+    reached: str
+
+
+@dataclass(frozen=True)
+class LabelCount:
+    """One label: positives a split, all that is positive, negative and not assessed, and bar widths in percent."""
+
+    label: str
+    by_split: tuple[str, ...]
+    positive: str
+    negative: str
+    not_assessed: str
+    width: str
+    absent_width: str
+    few: bool
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """One leakage check: what was counted, how many. state: "clean", "leak", or "told" for a count that is no check."""
+
+    name: str
+    count: str
+    state: str
+
+
+@dataclass(frozen=True)
+class CohortSection:
+    """All that the cohort section shows."""
+
+    sizes: tuple[SplitSize, ...]
+    labels: tuple[LabelCount, ...]
+    leakage: tuple[Leakage, ...]
+    by: str
+    seed: str
+    method: str
+    notes: tuple[str, ...]
+    skipped: tuple[dict[str, str], ...]
+    windowed: int
+
+
+def cohort_section(run: RunContents) -> CohortSection:
+    """Counts of the split card, notes of the cohort, and images that were skipped or windowed."""
+    card = run.split_card
+    notes = [str(x) for x in (*listed(run.facts, "notes"), *listed(card, "warnings"))]
+    skipped = [x for x in listed(run.facts, "skipped_images") if isinstance(x, dict)]
+    windowed = number(run.facts.get("windowed_images"))
+    return CohortSection(
+        sizes=tuple(_size(card, split) for split in run.splits),
+        labels=tuple(_label(run, label) for label in run.labels),
+        leakage=tuple(
+            Leakage(key.replace("_", " "), _count(number(value)), _state(key, number(value)))
+            for key, value in section(card, "leakage").items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ),
+        by=str(card.get("by") or ""),
+        seed=str(card["seed"]) if card.get("seed") is not None else "",
+        method=str(card.get("method") or ""),
+        notes=tuple(dict.fromkeys(notes)),
+        skipped=tuple({k: str(x.get(k, "")) for k in ("image_id", "row", "reason")} for x in skipped),
+        windowed=int(windowed) if math.isfinite(windowed) else 0,
+    )
+
+
+def _state(key: str, value: float) -> str:
+    if key.endswith("compared"):
+        return "told"
+    return "clean" if value == 0 else "leak"
+
+
+def _size(card: dict[str, Any], split: str) -> SplitSize:
+    counts, shares = section(section(card, "splits"), split), section(card, "shares")
+    return SplitSize(
+        split,
+        _count(number(counts.get("images", section(card, "images").get(split)))),
+        _count(number(counts.get("patients", section(card, "patients").get(split)))),
+        show(number(section(shares, "asked").get(split)), "percent"),
+        show(number(section(shares, "reached").get(split)), "percent"),
+    )
+
+
+def _label(run: RunContents, label: str) -> LabelCount:
+    counts = section(section(run.split_card, "labels"), label)
+    of = {split: section(counts, split) for split in run.splits}
+    positive, negative, absent = (
+        math.fsum(v for s in of.values() if math.isfinite(v := number(s.get(key))))
+        for key in ("positives", "negatives", "not_assessed")
+    )
+    whole = positive + negative + absent
+    return LabelCount(
+        label,
+        tuple(_count(number(of[split].get("positives"))) for split in run.splits),
+        _count(positive),
+        _count(negative),
+        _count(absent),
+        f"{100 * positive / whole:.2f}" if whole else "0",
+        f"{100 * absent / whole:.2f}" if whole else "0",
+        label not in run.estimable,
+    )
+
+
+def _count(value: float) -> str:
+    return show(value, "count")

@@ -1,0 +1,171 @@
+"""What a run folder holds, read once and without a model: the report's only source."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from radlens.core.cohort import SPLITS
+from radlens.core.errors import StoreError
+
+Row = dict[str, str]
+FEW = 10
+"""Below this many positives in the test split a figure is shown grey: its interval would mislead (METHODS 4)."""
+
+
+def number(value: Any) -> float:
+    """A cell as a float; blank, text and null become NaN."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """All of a run folder that the report shows. A missing optional file is an empty value, never an error."""
+
+    folder: Path
+    facts: dict[str, Any]
+    study: dict[str, Any]
+    split_card: dict[str, Any]
+    cards: dict[str, dict[str, Any]]
+    tables: dict[str, tuple[Row, ...]]
+    definitions: tuple[dict[str, Any], ...]
+    examples: dict[str, Any]
+    cohort: pl.DataFrame | None
+
+    @cached_property
+    def settings(self) -> tuple[str, ...]:
+        """Settings in the order of the overall table."""
+        rows = self.tables["overall"] or self.tables["per_label"]
+        return tuple(dict.fromkeys(row.get("setting", "") for row in rows))
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the vocabulary's order."""
+        rows = tuple(dict.fromkeys(row["label"] for row in self.tables["per_label"] if row.get("label")))
+        return rows or tuple(section(self.split_card, "labels"))
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """Splits that the run has, in the usual order."""
+        named = set(section(self.split_card, "splits")) | set(section(self.split_card, "images"))
+        for counts in section(self.split_card, "labels").values():
+            named |= set(counts) if isinstance(counts, dict) else set()
+        return tuple(split for split in SPLITS if split in named)
+
+    @cached_property
+    def dataset(self) -> str:
+        """Registered name of the data set."""
+        named = section(self.facts, "cohort").get("dataset") or section(self.study, "cohort").get("dataset")
+        return str(named or "")
+
+    def of(self, table: str, **keys: str) -> dict[str, Row]:
+        """Rows of a table that match `keys`, by setting; the first row of a setting counts."""
+        found: dict[str, Row] = {}
+        for row in self.tables[table]:
+            if all(row.get(key) == value for key, value in keys.items()):
+                found.setdefault(row.get("setting", ""), row)
+        return found
+
+    def test_positives(self, label: str) -> float:
+        """Positives of a label in the test split; NaN where unknown."""
+        rows = self.of("per_label", label=label)
+        known = [number(row.get("test_positives")) for row in rows.values()]
+        return next((value for value in known if value == value), float("nan"))
+
+    @cached_property
+    def estimable(self) -> tuple[str, ...]:
+        """Labels with at least `FEW` positives in the test split."""
+        return tuple(label for label in self.labels if self.test_positives(label) >= FEW)
+
+
+def read_run(folder: Path) -> RunContents:
+    """Read a run folder.
+
+    Raises `StoreError` when the folder has no run.json, or when a file of it is damaged (named in the sentence).
+    """
+    if not (folder / "run.json").is_file():
+        raise StoreError(f"{folder} is not a run folder: it has no run.json; name a folder that `radlens run` wrote.")
+    tables = ("overall", "per_label", "per_domain", "separability", "localization", "embedding_view")
+    definitions = _json(folder / "tables" / "definitions.json", [])
+    return RunContents(
+        folder=folder,
+        facts=_mapping(folder / "run.json"),
+        study=_study(folder / "study.yaml"),
+        split_card=_mapping(folder / "split_card.json"),
+        cards={path.parent.name: _mapping(path) for path in sorted(folder.glob("classifiers/*/card.json"))},
+        tables={name: _csv(folder / "tables" / f"{name}.csv") for name in tables},
+        definitions=tuple(d for d in definitions if isinstance(d, dict) and d.get("column")),
+        examples=_mapping(folder / "saliency" / "examples.json"),
+        cohort=_parquet(folder / "cohort.parquet"),
+    )
+
+
+def section(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """A mapping inside a mapping; empty when absent or of another kind."""
+    inner = values.get(key)
+    return inner if isinstance(inner, dict) else {}
+
+
+def listed(values: dict[str, Any], key: str) -> list[Any]:
+    """A list inside a mapping; empty when absent or of another kind."""
+    inner = values.get(key)
+    return inner if isinstance(inner, list) else []
+
+
+def _json(path: Path, absent: Any) -> Any:
+    if not path.is_file():
+        return absent
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise StoreError(_damaged(path, error)) from error
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    values = _json(path, {})
+    if not isinstance(values, dict):
+        raise StoreError(f"{path}: expected a JSON object, found {type(values).__name__}; run the study again.")
+    return values
+
+
+def _study(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise StoreError(_damaged(path, error)) from error
+    return values if isinstance(values, dict) else {}
+
+
+def _csv(path: Path) -> tuple[Row, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return tuple({k: v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise StoreError(_damaged(path, error)) from error
+
+
+def _parquet(path: Path) -> pl.DataFrame | None:
+    if not path.is_file():
+        return None
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise StoreError(_damaged(path, error)) from error
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path} cannot be read ({str(error).splitlines()[0]}); run the study again to write it anew."

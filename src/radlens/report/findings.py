@@ -1,0 +1,142 @@
+"""What was asked and what was found, in plain sentences made from the numbers alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from radlens.report.columns import Kind, show
+from radlens.report.contents import FEW, RunContents, number, section
+from radlens.report.localization import best_lift
+
+
+def question(run: RunContents) -> str:
+    """One sentence: which model, on which cohort, in which settings."""
+    model = section(run.facts, "model")
+    name = str(model.get("title") or model.get("name") or "this model")
+    cohort = section(run.facts, "cohort")
+    images, patients = number(cohort.get("images")), number(cohort.get("patients"))
+    size = f", {show(images, 'count')} images" if images == images else ""
+    size += f" of {show(patients, 'count')} patients" if size and patients == patients else ""
+    settings = join(run.settings) or "no setting"
+    where = str(cohort.get("name") or cohort.get("dataset") or "the cohort")
+    return (
+        f"Can {name} be trusted on {where}{size}, how should it be adapted ({settings}), "
+        "and does it look at the right place?"
+    )
+
+
+def findings(run: RunContents) -> tuple[str, ...]:
+    """Sentences in order of weight; each is left out when its numbers are missing."""
+    made = (_decisions(run), _ranking(run), _few(run), _separability(run), _localization(run), _no_intervals(run))
+    return tuple(sentence for sentence in made if sentence)
+
+
+def join(names: Sequence[str]) -> str:
+    """Names in running text: a, b and c."""
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _ordered(run: RunContents, key: str) -> list[tuple[str, float]]:
+    rows = run.of("overall")
+    values = [(setting, number(rows.get(setting, {}).get(key))) for setting in run.settings]
+    return sorted(((s, v) for s, v in values if math.isfinite(v)), key=lambda pair: -pair[1])
+
+
+def _chain(pairs: Sequence[tuple[str, float]], kind: Kind) -> str:
+    return join([f"{setting} {show(value, kind)}" for setting, value in pairs])
+
+
+def _decisions(run: RunContents) -> str:
+    pairs = _ordered(run, "macro_f1")
+    if not pairs:
+        return ""
+    text = f"Yes-or-no decisions: macro F1 is {_chain(pairs, 'share')}."
+    always = [value for _, value in _ordered(run, "macro_f1_always_positive")]
+    if always:
+        text += f" Answering yes to everything already scores {show(always[0], 'share')}"
+        below = [setting for setting, value in pairs if value <= always[0]]
+        if below:
+            text += f"; {join(below)} {'does' if len(below) == 1 else 'do'} no better than that"
+        text += "."
+    gaps = dict(_ordered(run, "macro_f1_oracle"))
+    top, value = pairs[0]
+    if top in gaps and gaps[top] - value >= 0.0005:
+        text += (
+            f" Thresholds tuned on the test split itself would have shown {show(gaps[top], 'share')} for {top}: "
+            "that is not to be had."
+        )
+    return text
+
+
+def _ranking(run: RunContents) -> str:
+    pairs = _ordered(run, "macro_auroc")
+    if not pairs:
+        return ""
+    text = (
+        f"Ranking images by score: macro AUROC is {_chain(pairs, 'share')}, where 0.500 is chance, "
+        "whatever the threshold."
+    )
+    counts = []
+    for setting, _ in pairs:
+        values = [
+            number(row.get("auroc"))
+            for row in run.tables["per_label"]
+            if row.get("setting") == setting and row.get("label") in run.estimable
+        ]
+        values = [value for value in values if math.isfinite(value)]
+        if values:
+            counts.append(f"{setting} {sum(v < 0.5 for v in values)} of {len(values)}")
+    if counts:
+        text += f" Below chance among the labels with at least {FEW} positives: {join(counts)}."
+    return text
+
+
+def _few(run: RunContents) -> str:
+    few = [x for x in run.labels if x not in run.estimable and math.isfinite(run.test_positives(x))]
+    if not few:
+        return ""
+    verb = "has" if len(few) == 1 else "have"
+    return (
+        f"Too few to judge: {join(few)} {verb} fewer than {FEW} positives in the test split; treat "
+        f"{'its' if len(few) == 1 else 'their'} figures as not estimable. "
+        "They still count in the macro means where they are defined."
+    )
+
+
+def _separability(run: RunContents) -> str:
+    pairs = _ordered(run, "separability_ratio")
+    nulls = dict(_ordered(run, "separability_ratio_null"))
+    if not pairs:
+        return ""
+    stated = [
+        f"{setting} {show(value, 'share')}"
+        + (f" (shuffled labels give {show(nulls[setting], 'share')})" if setting in nulls else "")
+        for setting, value in pairs
+    ]
+    return f"Embedding space: the inter/intra-class ratio is {join(stated)}."
+
+
+def _localization(run: RunContents) -> str:
+    found = best_lift(run)
+    if found is None:
+        return ""
+    setting, layer, lift, rival = found
+    text = (
+        f"Where it looks: the highest lift over the readers' regions is {show(lift, 'number')} "
+        f"({setting}{f', layer {layer}' if layer else ''}), where 1 is a map spread evenly"
+    )
+    if math.isfinite(rival):
+        text += f" and the best map that never saw the image reaches {show(rival, 'number')}"
+        if rival >= lift:
+            text += ": the heatmaps point no better than that"
+    return text + "."
+
+
+def _no_intervals(run: RunContents) -> str:
+    if len(run.settings) < 2:
+        return "No intervals yet: a figure here may be larger or smaller by chance alone."
+    return (
+        "No intervals and no tests yet: an order of settings above is what this test split shows, "
+        "not a difference that has been shown to be real."
+    )

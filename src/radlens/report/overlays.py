@@ -1,0 +1,170 @@
+"""Heatmaps over films, and the radiologist's outline, as JPEG data URIs at the size they are shown."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from radlens.core.errors import StoreError
+from radlens.report.colours import OUTLINE
+from radlens.report.columns import show
+from radlens.report.contents import RunContents, listed, number, section
+
+SIDE = 288
+"""Longest side of a picture on the page, in pixels."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture and what stands under it; `uri` is empty where there is no map."""
+
+    uri: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class PanelRow:
+    """All layers of one setting."""
+
+    setting: str
+    probability: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image and label: the film with the region, and a row of heatmaps a setting."""
+
+    image_id: str
+    label: str
+    film: Panel
+    layers: tuple[str, ...]
+    rows: tuple[PanelRow, ...]
+
+
+def examples(run: RunContents) -> tuple[Example, ...]:
+    """The examples that the run chose, drawn. Raises `StoreError` for a path that leaves the run folder."""
+    return tuple(_example(run, entry) for entry in listed(run.examples, "examples") if isinstance(entry, dict))
+
+
+def overlay(
+    film: npt.NDArray[np.uint8], heat: npt.NDArray[np.float64] | None, region: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.uint8]:
+    """A grey film (h, w) with a heatmap in [0, 1] and a region's outline over it: RGB (h, w, 3).
+
+    The heatmap's opacity grows with its value, so that what the model ignores stays a plain film.
+    """
+    picture = np.repeat(film[:, :, None].astype(np.float64), 3, axis=2)
+    if heat is not None:
+        colour = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[:, :, :3] * 255
+        opacity = (0.78 * np.clip(heat, 0, 1) ** 0.8)[:, :, None]
+        picture = picture * (1 - opacity) + colour * opacity
+    if region is not None:
+        mask = Image.fromarray((region * 255).astype(np.uint8))
+        thick = np.asarray(mask.filter(ImageFilter.MaxFilter(7))) > 0
+        thin = np.asarray(mask.filter(ImageFilter.MaxFilter(5))) > 0
+        picture[thick & ~region] = (10, 14, 20)
+        picture[thin & ~region] = OUTLINE
+    return np.round(picture).astype(np.uint8)
+
+
+def _example(run: RunContents, entry: dict[str, Any]) -> Example:
+    image_id, label = str(entry.get("image_id", "")), str(entry.get("label", ""))
+    film = _grey(run, entry.get("image"))
+    size = _shown(film)
+    plain = np.asarray(film.resize(size, Image.Resampling.LANCZOS)) if film else np.zeros((SIDE, SIDE), np.uint8)
+    region = _region(run, entry.get("region"), size)
+    maps, scores = section(entry, "maps"), section(entry, "scores")
+    settings = [s for s in run.settings if s in maps] + [s for s in maps if s not in run.settings]
+    layers = tuple(dict.fromkeys(layer for s in settings for layer in section(maps, s)))
+    rows = []
+    for setting in settings:
+        panels = []
+        for layer in layers:
+            heat = _heat(run, section(maps, setting).get(layer), size)
+            alt = f"{setting}, layer {layer}: heatmap for {label} on {image_id}"
+            uri = _uri(overlay(plain, heat, region)) if heat is not None else ""
+            caption = _scores(section(section(scores, setting), layer)) if uri else ""
+            panels.append(Panel(uri, caption, alt))
+        probability = number(section(entry, "probabilities").get(setting))
+        rows.append(PanelRow(setting, show(probability, "share") if probability == probability else "", tuple(panels)))
+    reader = "region drawn by the reader" if region is not None else "no region"
+    alone = Panel(_uri(overlay(plain, None, region)), reader, f"film {image_id} with the {label} region outlined")
+    return Example(image_id, label, alone, layers, tuple(rows))
+
+
+def _scores(values: dict[str, Any]) -> str:
+    parts = []
+    if number(values.get("lift")) == number(values.get("lift")):
+        parts.append(f"lift {show(number(values['lift']), 'number')}")
+    if number(values.get("iou")) == number(values.get("iou")):
+        parts.append(f"IoU {show(number(values['iou']), 'number')}")
+    hit = number(values.get("hit"))
+    if hit == hit:
+        parts.append("hit" if hit >= 1 else "miss" if hit <= 0 else f"hit {show(hit, 'number')}")
+    return " · ".join(parts)
+
+
+def _shown(film: Image.Image | None) -> tuple[int, int]:
+    if film is None:
+        return SIDE, SIDE
+    scale = SIDE / max(film.size)
+    return max(1, round(film.width * scale)), max(1, round(film.height * scale))
+
+
+def _grey(run: RunContents, name: Any) -> Image.Image | None:
+    path = _inside(run, name)
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode.startswith("I") or image.mode == "F":
+                values = np.asarray(image, np.float64)
+                span = float(np.ptp(values)) or 1.0
+                return Image.fromarray(np.round((values - values.min()) / span * 255).astype(np.uint8))
+            return image.convert("L")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise StoreError(f"{path} is not a readable image; run the study again to write it anew.") from error
+
+
+def _region(run: RunContents, name: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
+    mask = _grey(run, name)
+    if mask is None:
+        return None
+    shown = np.asarray(mask.resize(size, Image.Resampling.NEAREST)) > 0
+    return shown if shown.any() else None
+
+
+def _heat(run: RunContents, name: Any, size: tuple[int, int]) -> npt.NDArray[np.float64] | None:
+    image = _grey(run, name)
+    if image is None:
+        return None
+    values = np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float64)
+    top = float(values.max())
+    return values / top if top > 0 else values
+
+
+def _inside(run: RunContents, name: Any) -> Path | None:
+    """A file under saliency/; None when it is not named or not there. Never a file outside the run folder."""
+    if not isinstance(name, str) or not name:
+        return None
+    path = (run.folder / "saliency" / name).resolve()
+    if not path.is_relative_to(run.folder.resolve()):
+        raise StoreError(f"saliency/examples.json names {name!r}, which lies outside the run folder; mend that path.")
+    return path if path.is_file() else None
+
+
+def _uri(picture: npt.NDArray[np.uint8]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=86, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,97 @@
+"""A table as the page shows it: cells with their text, their mark and the reason why one is grey or empty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from radlens.report.columns import MISSING, Column, Mark, marks, show
+from radlens.report.contents import FEW, RunContents, number
+
+NOT_ESTIMABLE = "not estimable"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell. kind: a CSS class ("few", "chance", "paper", "words" or "")."""
+
+    text: str
+    mark: Mark = ""
+    kind: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Head:
+    """One column heading; `span` columns wide, with a setting's colour where it stands for one."""
+
+    text: str
+    span: int = 1
+    colour: str = ""
+    kind: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row: its name, a remark under it, its cells. A row without cells is a heading between rows."""
+
+    name: str
+    cells: tuple[Cell, ...] = ()
+    remark: str = ""
+    title: str = ""
+    arrow: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A whole table. `groups` is an optional row of wider headings above `heads`."""
+
+    corner: str
+    heads: tuple[Head, ...]
+    rows: tuple[TableRow, ...]
+    groups: tuple[Head, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def starts(self) -> frozenset[int]:
+        """Places of the columns that begin a group, except the first."""
+        ends = accumulate(group.span for group in self.groups[:-1])
+        return frozenset(ends)
+
+
+def cell(value: float, column: Column, mark: Mark = "", kind: str = "", title: str = "") -> Cell:
+    """A number in its digits; NaN is a dash that says why on hover."""
+    text = show(value, column.kind)
+    return Cell(text, mark, kind, title or (NOT_ESTIMABLE if text == MISSING else ""))
+
+
+def compared(values: Sequence[float], column: Column, few: bool = False) -> list[Cell]:
+    """One cell a setting, best and worst marked; with `few` all are grey and none is marked."""
+    if few:
+        why = f"fewer than {FEW} positives in the test split: treat as not estimable"
+        return [cell(value, column, kind="few", title=why) for value in values]
+    named = marks(values, column.direction, column.kind)
+    return [cell(value, column, mark) for value, mark in zip(values, named, strict=True)]
+
+
+def arrow(column: Column) -> str:
+    """An arrow for the better direction."""
+    return {1: "↑", -1: "↓", 0: ""}[column.direction]
+
+
+def setting_heads(settings: Sequence[str], colours: Mapping[str, str]) -> tuple[Head, ...]:
+    """One heading a setting, in its colour."""
+    return tuple(Head(setting, colour=colours[setting]) for setting in settings)
+
+
+def agreed(run: RunContents, rows: Mapping[str, Mapping[str, str]], key: str, column: Column) -> str:
+    """What all settings say of a column, or its range where they differ (a null ratio does)."""
+    known = [number(rows.get(s, {}).get(key)) for s in run.settings]
+    finite = sorted(value for value in known if math.isfinite(value))
+    if not finite:
+        return MISSING
+    low, high = show(finite[0], column.kind), show(finite[-1], column.kind)
+    return low if low == high else f"{low}–{high}"

@@ -1,0 +1,91 @@
+"""Embed the images of a cohort and the sentences of a setting, through the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from radlens.core.cohort import Cohort
+from radlens.core.errors import DataError, ImageError
+from radlens.core.notes import ImageNotes
+from radlens.core.parts import Floats
+from radlens.core.store import fingerprint, source_digest
+from radlens.data.images import read_image
+from radlens.models.embed import ImageEmbeddings, cached_image_embeddings, cached_text_embeddings
+from radlens.stages.context import Context
+
+_DECODING = ("radlens.data.images", "radlens.data.decoded", "radlens.data.dicom", "radlens.data.windowing")
+
+
+def embed_images(context: Context, cohort: Cohort, digests: Sequence[str | None]) -> ImageEmbeddings:
+    """Embeddings of all images, in the cohort's order.
+
+    The first image that cannot be decoded raises `DataError` with its row, unless bad images are skipped; what was
+    encoded before it stays in the cache.
+    """
+    compute = context.spec.compute
+    paths = [Path(path) for path in cohort.table["path"]]
+    rows = {path: row for row, path in enumerate(paths)}
+    notes = ImageNotes(context.cache.folder)
+
+    def load(path: Path) -> npt.NDArray[np.uint8]:
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            if context.skip_bad_images:
+                raise
+            raise DataError(_bad(cohort, rows[path], error)) from error
+        digest = digests[rows[path]]
+        if image.note and digest is not None:
+            notes.remember(digest, image.note)
+        return image.pixels
+
+    with context.tell.bar("encoding images") as progress:
+        found = cached_image_embeddings(
+            context.cache,
+            context.source.fingerprint,
+            context.encoder,
+            paths,
+            digests,
+            load,
+            load_fingerprint=source_digest(*_DECODING),
+            batch_size=compute.batch_size,
+            precision=compute.precision,
+            workers=compute.workers,
+            progress=progress,
+        )
+    if found.failures and not context.skip_bad_images:
+        row, error = next(iter(found.failures.items()))
+        raise DataError(_bad(cohort, row, error))
+    known = notes.of(digests)
+    context.run.facts["image_notes"] = {
+        cohort.table["image_id"][row]: known[digest] for row, digest in enumerate(digests) if digest in known
+    }
+    seconds = max(found.seconds, 1e-9)
+    context.run.facts["embedding"] = {
+        "seconds": round(found.seconds, 3),
+        "images": len(cohort),
+        "images_per_second": None if found.cached else round(len(cohort) / seconds, 2),
+        "cached": found.cached,
+    }
+    context.run.facts["agreement_bfloat16"] = found.agreement
+    return found
+
+
+def embed_texts(context: Context, texts: Sequence[str]) -> Floats:
+    """(T, D) un-normalised embeddings of sentences."""
+    return cached_text_embeddings(context.cache, context.source.fingerprint, context.encoder, texts).array
+
+
+def embedding_key(context: Context, digests: Sequence[str | None]) -> str:
+    """Fingerprint of the embeddings of these images by this encoder at this precision."""
+    decoding, encoding = source_digest(*_DECODING), source_digest("radlens.models", "radlens.core.transform")
+    return fingerprint(context.source.fingerprint, context.spec.compute.precision, list(digests), decoding, encoding)
+
+
+def _bad(cohort: Cohort, row: int, error: ImageError) -> str:
+    image_id = cohort.table["image_id"][row]
+    return f"row {row + 1}, image id {image_id!r}: {error}; mend or remove it, or go on with --skip-bad-images."

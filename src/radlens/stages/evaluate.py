@@ -1,0 +1,77 @@
+"""From predictions to tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from radlens.core.cohort import Cohort
+from radlens.core.store import fingerprint, source_digest, write_json, writing
+from radlens.evaluate.scoring import metric_definitions
+from radlens.evaluate.tables import (
+    SettingResult,
+    overall_table,
+    per_domain_table,
+    per_label_table,
+    separabilities,
+    separability_table,
+)
+from radlens.evaluate.view import embedding_view
+from radlens.stages.context import Context
+
+
+def write_tables(context: Context, cohort: Cohort, results: Sequence[SettingResult]) -> None:
+    """`tables/*.csv`, the definitions of their columns, and the flat view of the embedding space."""
+    folder = context.run.folder / "tables"
+    keys = [stage.key for name, stage in context.run.stages.items() if name.startswith("setting:")]
+    key = fingerprint(keys, cohort.groups().tolist(), context.spec.seed, source_digest("radlens.evaluate"))
+
+    def make() -> Iterable[Path]:
+        seed, vocabulary = context.spec.seed, cohort.vocabulary
+        train_targets = cohort.targets()[cohort.where("train")]
+        known = separabilities(results, vocabulary, seed)
+        tables = {
+            "overall": overall_table(results, seed, known),
+            "per_label": per_label_table(results, vocabulary, train_targets),
+            "per_domain": per_domain_table(results, vocabulary, train_targets, seed, known),
+            "separability": separability_table(results, vocabulary, seed, known),
+            "embedding_view": _view(results),
+        }
+        for name, table in tables.items():
+            write_csv(folder / f"{name}.csv", table)
+        write_json(folder / "definitions.json", metric_definitions())
+        return *(folder / f"{name}.csv" for name in tables), folder / "definitions.json"
+
+    context.tell.say("evaluating")
+    context.run.stage("evaluate", key, make)
+
+
+def write_csv(path: Path, table: pl.DataFrame) -> None:
+    """A table as CSV, whole or not at all; NaN and null are both empty."""
+    floats = pl.selectors.float().fill_nan(None)
+    with writing(path) as aside:
+        table.with_columns(floats).write_csv(aside)
+
+
+def _view(results: Sequence[SettingResult]) -> pl.DataFrame:
+    """Test images of each setting on the first two principal components; settings of one embedding share theirs."""
+    views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    tables = []
+    for result in results:
+        if result.embedding_key not in views:
+            views[result.embedding_key] = embedding_view(result.test.embeddings)
+        at, explained = views[result.embedding_key]
+        columns = {
+            "setting": [result.setting] * len(result.test),
+            "image_id": list(result.test.image_ids),
+            "split": ["test"] * len(result.test),
+            "x": at[:, 0],
+            "y": at[:, 1],
+            "explained_x": [float(explained[0])] * len(result.test),
+            "explained_y": [float(explained[1])] * len(result.test),
+        }
+        tables.append(pl.DataFrame(columns))
+    return pl.concat(tables)

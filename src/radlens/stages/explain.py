@@ -1,0 +1,234 @@
+"""Draw the maps of every setting on the same test images, score them against regions, and keep examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from radlens.core.classifier import load_classifier
+from radlens.core.cohort import Cohort
+from radlens.core.errors import DataError
+from radlens.core.parts import AnnotationFormat, Dataset
+from radlens.core.regions import Annotations, Geometry, SaliencyMaps
+from radlens.core.spec import ExplainSpec, build_part
+from radlens.core.store import fingerprint, source_digest
+from radlens.data.images import read_image
+from radlens.evaluate.tables import SettingResult
+from radlens.explain.gallery import RULE, Example, choose_examples, write_gallery
+from radlens.explain.localization_table import localization_table
+from radlens.explain.maps import load_maps, saliency_maps, save_maps
+from radlens.stages.context import Context
+from radlens.stages.evaluate import write_csv
+
+_BATCH = 4
+_EXAMPLES = 6
+_WITHOUT_REGIONS = "Not picked by eye: test images by a seeded draw, rare labels first; no regions are at hand."
+
+
+def explain(
+    context: Context,
+    spec: ExplainSpec,
+    dataset: Dataset,
+    cohort: Cohort,
+    digests: Sequence[str | None],
+    results: Sequence[SettingResult],
+) -> None:
+    """`saliency/` and, where there are regions, `tables/localization.csv`."""
+    films = _Films(cohort)
+    given = _given(context, spec, cohort, films)
+    drawn = _draw(given, cohort, spec.images, context.spec.seed)
+    if not drawn:
+        context.tell.warn("no test image has a finding to explain; no maps were drawn.")
+        return
+    annotations = given.of(drawn) if given is not None else dataset.annotations(cohort, drawn)
+    context.tell.say(f"explaining {len(drawn)} test images by {', '.join(spec.methods)}")
+    content = dict(zip(cohort.table["image_id"], digests, strict=True))
+    shown = [content[image_id] for image_id in drawn]
+    maps = {r.setting: _maps(context, spec, films, drawn, shown, r.setting) for r in results}
+    _score(context, annotations, films, drawn, maps, results)
+
+
+def _given(context: Context, spec: ExplainSpec, cohort: Cohort, films: _Films) -> Annotations | None:
+    """The regions of the study's annotation file; None where it names none."""
+    if spec.annotations is None or spec.format is None:
+        return None
+    reader: AnnotationFormat = build_part("formats", spec.format, spec.options())
+    path = context.spec.folder / spec.annotations
+    if not path.is_file():
+        raise DataError(f"explain.annotations: {path} does not exist.")
+    found = reader.read(path, cohort.vocabulary.names, films)
+    context.run.facts["annotations"] = {
+        "source": found.source,
+        "regions": len(found.regions),
+        "images": len(found.image_ids()),
+        "left_out": found.left_out,
+    }
+    return found
+
+
+def _draw(given: Annotations | None, cohort: Cohort, limit: int, seed: int) -> list[str]:
+    """At most `limit` test images that show a finding (or carry a region), rare labels first, by a seeded draw."""
+    test = cohort.table.filter(pl.col("split") == "test")
+    ids = test["image_id"].to_list()
+    if given is not None:
+        candidates = {label: [i for i in ids if label in given.labels_of(i)] for label in cohort.vocabulary.names}
+    else:
+        findings = [label for label in cohort.vocabulary.names if label != cohort.vocabulary.no_finding]
+        candidates = {label: test.filter(pl.col(label) == 1)["image_id"].to_list() for label in findings}
+    generator = np.random.default_rng(seed)
+    turns = [list(generator.permutation(found)) for found in sorted(candidates.values(), key=len) if found]
+    drawn: dict[str, None] = {}
+    for turn in range(max(map(len, turns), default=0)):
+        for queue in turns:
+            if turn < len(queue) and len(drawn) < limit:
+                drawn[str(queue[turn])] = None
+    return list(drawn)
+
+
+def _maps(
+    context: Context, spec: ExplainSpec, films: _Films, drawn: Sequence[str], content: Sequence[Any], setting: str
+) -> SaliencyMaps:
+    run, folder = context.run, context.run.folder / "saliency"
+    code = source_digest("radlens.explain.maps", "radlens.explain.passes", "radlens.explain.saliency")
+    made_with = run.stages[f"setting:{setting}"].key
+    key = fingerprint(made_with, list(drawn), list(content), list(spec.methods), list(spec.layers), code)
+
+    def make() -> Iterable[Path]:
+        encoder = context.encoder()
+        classifier = load_classifier(run.folder / "classifiers" / setting, encoder)
+
+        def batches() -> Iterator[npt.NDArray[np.float32]]:
+            for start in range(0, len(drawn), _BATCH):
+                yield np.stack([encoder.transform(films.pixels(i)) for i in drawn[start : start + _BATCH]])
+
+        with context.tell.bar(f"maps of {setting}") as progress:
+            maps = saliency_maps(
+                classifier, batches(), drawn, spec.methods, spec.layers, batch_size=_BATCH, progress=progress
+            )
+        return (save_maps(folder, setting, maps),)
+
+    run.stage(f"maps:{setting}", key, make)
+    return load_maps(folder, setting)
+
+
+def _score(
+    context: Context,
+    annotations: Annotations | None,
+    films: _Films,
+    drawn: Sequence[str],
+    maps: Mapping[str, SaliencyMaps],
+    results: Sequence[SettingResult],
+) -> None:
+    run = context.run
+    keys = [stage.key for name, stage in run.stages.items() if name.startswith("maps:")]
+    key = fingerprint(keys, annotations, context.spec.seed, source_digest("radlens.explain"))
+
+    def make() -> Iterable[Path]:
+        size = context.encoder().transform.size
+        geometries = {image_id: Geometry(*films[image_id], size) for image_id in drawn}
+        tables = []
+        if annotations is not None and annotations.regions:
+            table = localization_table(maps, annotations, geometries, films.patients)
+            write_csv(run.folder / "tables" / "localization.csv", table)
+            tables.append(run.folder / "tables" / "localization.csv")
+        gallery = _gallery(context, annotations, films, drawn, maps, results, geometries)
+        return *tables, *gallery
+
+    run.stage("localization", key, make)
+
+
+def _gallery(
+    context: Context,
+    annotations: Annotations | None,
+    films: _Films,
+    drawn: Sequence[str],
+    maps: Mapping[str, SaliencyMaps],
+    results: Sequence[SettingResult],
+    geometries: Mapping[str, Geometry],
+) -> list[Path]:
+    folder = context.run.folder / "saliency"
+    if annotations is not None and annotations.regions:
+        pairs, rule = choose_examples(annotations, drawn, seed=context.spec.seed, limit=_EXAMPLES), RULE
+    else:
+        pairs, rule = films.positives(drawn)[:_EXAMPLES], _WITHOUT_REGIONS
+    examples = []
+    for image_id, label in pairs:
+        width, height = films[image_id]
+        region = annotations.mask(image_id, label, height, width) if annotations is not None else None
+        one = annotations.of([image_id]) if annotations is not None else None
+        grids, scores, probabilities = {}, {}, {}
+        for result in results:
+            found = maps[result.setting]
+            row, column = found.image_ids.index(image_id), found.labels.index(label)
+            grids[result.setting] = {
+                layer: found.maps[row, column, 0, k].astype(np.float32) for k, layer in enumerate(found.layers)
+            }
+            test_row = result.test.image_ids.index(image_id)
+            probabilities[result.setting] = float(result.test.probabilities[test_row, column])
+            if one is not None:
+                scores[result.setting] = _own_scores({result.setting: found}, one, geometries, films, label)
+        pixels = films.pixels(image_id)
+        grey = pixels if pixels.ndim == 2 else np.round(pixels.mean(axis=2)).astype(np.uint8)
+        examples.append(Example(image_id, label, grey, geometries[image_id], region, grids, scores, probabilities))
+    method = next(iter(maps.values())).methods[0]
+    listed = write_gallery(folder, examples, method=method, rule=rule)
+    pictures = [path for name in ("images", "regions", "maps") for path in sorted((folder / name).glob("*.png"))]
+    return [listed, *pictures]
+
+
+def _own_scores(
+    maps: Mapping[str, SaliencyMaps],
+    annotations: Annotations,
+    geometries: Mapping[str, Geometry],
+    films: _Films,
+    label: str,
+) -> dict[str, dict[str, float]]:
+    """Layer -> scores of one image's maps for one label."""
+    method = next(iter(maps.values())).methods[0]
+    table = localization_table(maps, annotations, geometries, films.patients)
+    rows = table.filter((pl.col("label") == label) & (pl.col("method") == method) & (pl.col("setting") != "baseline"))
+    return {r["layer"]: {"hit": r["hit_rate"], "lift": r["lift"], "iou": r["iou"]} for r in rows.to_dicts()}
+
+
+class _Films(Mapping[str, tuple[int, int]]):
+    """Image id -> (width, height), found by decoding when asked for."""
+
+    def __init__(self, cohort: Cohort) -> None:
+        self._cohort = cohort
+        self._paths = dict(zip(cohort.table["image_id"], cohort.table["path"], strict=True))
+        self._sizes: dict[str, tuple[int, int]] = {}
+        groups = [str(group) for group in cohort.groups()]
+        self.patients: dict[str, str] = dict(zip(self._paths, groups, strict=True))
+
+    def pixels(self, image_id: str) -> npt.NDArray[np.uint8]:
+        pixels = read_image(Path(self._paths[image_id])).pixels
+        self._sizes[image_id] = (pixels.shape[1], pixels.shape[0])
+        return pixels
+
+    def positives(self, image_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """One (image, label) an image: its rarest finding."""
+        labels = [label for label in self._cohort.vocabulary.names if label != self._cohort.vocabulary.no_finding]
+        table = self._cohort.table.select("image_id", *labels)
+        rare = sorted(labels, key=lambda label: int(table[label].sum() or 0))
+        rows = {row["image_id"]: row for row in table.filter(pl.col("image_id").is_in(list(image_ids))).to_dicts()}
+        found = ((i, next((label for label in rare if rows[i][label] == 1), None)) for i in image_ids)
+        return [(image_id, label) for image_id, label in found if label is not None]
+
+    def __getitem__(self, image_id: str) -> tuple[int, int]:
+        if image_id not in self._sizes:
+            self.pixels(image_id)
+        return self._sizes[image_id]
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)

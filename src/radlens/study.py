@@ -1,0 +1,99 @@
+"""A study's stages in order. This is the only place where the rooms meet."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from radlens.core.parts import Dataset
+from radlens.core.registry import get
+from radlens.core.run_folder import RunFolder
+from radlens.core.spec import StudySpec, build_part
+from radlens.core.store import Cache, default_cache
+from radlens.models.loading import resolve
+from radlens.progress import Teller
+from radlens.stages.adapt import Learning, fit_setting
+from radlens.stages.cohort import missing, read_cohort, refuse_empty, skipped, split_cohort
+from radlens.stages.context import Context
+from radlens.stages.embed import embed_images, embed_texts, embedding_key
+from radlens.stages.evaluate import write_tables
+from radlens.stages.explain import explain
+from radlens.stages.report import save_study, summarise, write_page
+
+_VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "polars", "pydicom", "Pillow")
+
+
+def run_study(spec: StudySpec, out: Path, tell: Teller, *, skip_bad_images: bool = False) -> Path:
+    """Run a study into the folder `out` and return the path of its report.
+
+    What was done before with the same content is not done again; a run that was stopped goes on where it was.
+    Raises a `RadlensError` of one sentence for anything that the user can mend.
+    """
+    check_names(spec)
+    cache = Cache(default_cache())
+    source = resolve(spec.model, spec.folder, cache)
+    run = RunFolder(out)
+    context = Context(spec, run, cache, tell, source, skip_bad_images)
+    run.facts |= facts(spec)
+    save_study(context)
+
+    tell.say(f"reading cohort {spec.cohort.dataset}")
+    dataset, cohort = read_cohort(spec, cache.folder, skip_bad_images)
+    gone = missing(cohort) if skip_bad_images else {}
+    digests = cache.file_digests([Path(path) for path in cohort.table["path"]])
+
+    tell.say(f"encoding {len(cohort)} images")
+    found = embed_images(context, cohort, digests)
+    failures = found.failures | gone
+    run.facts["skipped_images"] = skipped(cohort, failures)
+    good = np.array([row not in failures for row in range(len(cohort))])
+    cohort, embeddings = cohort.keep(good), found.array[good]
+    digests = [digest for digest, kept in zip(digests, good, strict=True) if kept]
+    refuse_empty(cohort)
+
+    cohort = split_cohort(context, cohort, digests)
+    learning = Learning(cohort, embeddings, embedding_key(context, digests), lambda texts: embed_texts(context, texts))
+    results = [fit_setting(context, setting, learning) for setting in spec.settings]
+    write_tables(context, cohort, results)
+    if spec.explain is not None:
+        explain(context, spec.explain, dataset, cohort, digests, results)
+    summarise(context, cohort)
+    return write_page(context)
+
+
+def check_names(spec: StudySpec) -> None:
+    """Refuse unknown names and options before any work is done."""
+    dataset: Dataset = build_part("datasets", spec.cohort.dataset, spec.cohort.options())
+    del dataset
+    for setting in spec.settings:
+        build_part("settings", setting.name, setting.options())
+    if spec.explain is not None:
+        for method in spec.explain.methods:
+            get("saliency", method)
+        if spec.explain.format is not None:
+            build_part("formats", spec.explain.format, spec.explain.options())
+
+
+def facts(spec: StudySpec) -> dict[str, object]:
+    """What run.json says of the program and the machine."""
+    return {
+        "radlens": version("radlens"),
+        "name": spec.name,
+        "command": " ".join(["radlens", *sys.argv[1:]]),
+        "seed": spec.seed,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: found for name in _VERSIONS if (found := _version(name)) is not None},
+        "precision": spec.compute.precision,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

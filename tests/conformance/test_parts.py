@@ -1,0 +1,127 @@
+"""One table over all that the registry knows: every part keeps the contract of its kind."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+import radlens
+from radlens.core.parts import AnnotationFormat, Dataset, Definition, Loader, MetricInput, Setting
+from radlens.core.parts import Part as PartWithOptions
+from radlens.core.registry import ROOMS, Part, get, parts
+
+CONTRACTS: dict[str, type[PartWithOptions]] = {
+    "datasets": Dataset,
+    "settings": Setting,
+    "loaders": Loader,
+    "formats": AnnotationFormat,
+}
+EVERY = [part for kind in ROOMS for part in parts(kind).values()]
+SOURCES = Path(radlens.__file__).parent
+
+
+def of(*kinds: str) -> Any:
+    """One test a part of these kinds."""
+    chosen = [part for part in EVERY if part.kind in kinds]
+    return pytest.mark.parametrize("part", chosen, ids=[f"{part.kind}:{part.name}" for part in chosen])
+
+
+def test_every_mark_in_the_source_is_found() -> None:
+    marked = {
+        match.groups()
+        for path in SOURCES.rglob("*.py")
+        for match in re.finditer(r'^@register\(\s*"([^"]*)",\s*"([^"]*)"', path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert marked == {(part.kind, part.name) for part in EVERY if part.kind != "models" and not part.entry_point}
+
+
+@of(*ROOMS)
+def test_has_a_plain_name_and_a_summary_and_loads(part: Part) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", part.name), "names are kebab-case"
+    assert part.summary.strip(), "the docstring's first line is the summary"
+    assert part.load() is not None
+
+
+@of(*CONTRACTS)
+def test_keeps_its_contract_and_refuses_unknown_options(part: Part) -> None:
+    made = part.load()
+    assert issubclass(made, CONTRACTS[part.kind])
+    assert not inspect.isabstract(made)
+    with pytest.raises(ValidationError) as caught:
+        made(no_such_option=1)
+    assert "extra_forbidden" in {error["type"] for error in caught.value.errors()}
+
+
+def drawn(rows: int, labels: int, kind: str, seed: int = 0) -> MetricInput:
+    """Input for a metric: `mixed`, `ties`, `nulls`, one class (`negative`, `positive`) or nothing assessed (`none`)."""
+    generator = np.random.default_rng(seed)
+    scores = generator.random((rows, labels))
+    targets = generator.integers(0, 2, (rows, labels)).astype(np.float32)
+    if kind == "ties":
+        scores = np.full((rows, labels), 0.5)
+    if kind == "nulls":
+        targets[generator.random(targets.shape) < 0.4] = np.nan
+    if kind in ("negative", "positive", "none"):
+        targets[:] = {"negative": 0, "positive": 1, "none": np.nan}[kind]
+    return MetricInput(scores, targets, (scores > 0.5).astype(np.int8))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 40])
+@pytest.mark.parametrize("kind", ["mixed", "ties", "nulls", "negative", "positive", "none"])
+@of("metrics")
+def test_metrics_stay_in_bounds_and_undefined_is_nan(part: Part, kind: str, rows: int) -> None:
+    metric, inputs = part.load(), drawn(rows, 5, kind)
+    before = [array.copy() for array in (inputs.scores, inputs.targets, inputs.decisions)]
+    value = np.asarray(metric(inputs), np.float64)
+    definition = metric.definition
+    assert isinstance(definition, Definition)
+    assert definition.text.strip() and definition.source.strip()
+    assert value.shape == ((5,) if definition.scope == "label" else ())
+    known = value[~np.isnan(value)]
+    low, high = definition.bounds
+    assert ((known >= low) & (known <= high)).all()
+    for array, copy in zip((inputs.scores, inputs.targets, inputs.decisions), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    if kind == "mixed" and rows == 40:
+        assert known.size == value.size, "defined where every label has both classes"
+        np.testing.assert_array_equal(metric(inputs), value)
+
+
+@of("metrics")
+def test_metrics_do_not_depend_on_the_order_of_images(part: Part) -> None:
+    inputs = drawn(40, 5, "nulls")
+    order = np.random.default_rng(1).permutation(40)
+    turned = MetricInput(inputs.scores[order], inputs.targets[order], inputs.decisions[order])
+    metric = part.load()
+    np.testing.assert_allclose(metric(turned), metric(inputs), rtol=1e-12)
+
+
+@of("saliency")
+def test_saliency_is_a_map_an_image_and_never_negative(part: Part) -> None:
+    generator = torch.Generator().manual_seed(0)
+    activations, gradients = (torch.randn(3, 49, 8, generator=generator) for _ in range(2))
+    method = part.load()
+    maps = method(activations, gradients)
+    assert maps.shape == (3, 49)
+    assert torch.isfinite(maps).all() and (maps >= 0).all() and maps.any()
+    alone = torch.cat([method(activations[i : i + 1], gradients[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(maps, alone)
+    nothing = method(activations, torch.zeros_like(gradients))
+    assert torch.isfinite(nothing).all() and (nothing >= 0).all()
+
+
+@of("models")
+def test_cards_say_what_a_reader_must_know(part: Part) -> None:
+    card = tomllib.loads(Path(part.load()).read_text("utf-8"))
+    for key in ("summary", "loader", "licence", "citation"):
+        assert isinstance(card.get(key), str) and card[key].strip(), f"the card has no {key}"
+    assert card["summary"] == part.summary
+    assert issubclass(get("loaders", card["loader"]), Loader)
