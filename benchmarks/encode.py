@@ -2,8 +2,9 @@
 
     python benchmarks/encode.py FOLDER_OF_IMAGES [--images 64] [--rounds 3]
 
-Random weights, float32. The two are timed in turn on the same images; printed are images a second, the ratio of the
-medians (of wall and of processor time: the latter hardly feels what else runs), the largest relative difference, and by how much the memory grows from the first half of a long run to its end.
+Random weights, float32. The two are timed in turn on the same images. Printed are images a second, the ratio in wall
+time and in processor time (the latter hardly feels what else the machine does), the largest relative difference, and
+the memory half-way through a longer run and at its end.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
 
 WORK holds the rendered phantoms, so that a second call starts training at once. The model is open_clip's
 CustomTextCLIP with a timm ViT (12 blocks, 224 px, 14x14 patches) and a small BERT, saved in the layout of BiomedCLIP's
-release in half precision. What is minimised, in equal parts:
+release in half precision. What is minimised:
 
 - image against sentence pairs: for every label one sentence that states it and one that denies it (the zero-shot
   logit), binary cross-entropy with positives weighted up;
-- image against reports: symmetric InfoNCE over the batch, reports of equal label sets counting as equal;
+- image against reports: symmetric InfoNCE over the batch, reports of equal label sets counting as equal (a tenth of the weight);
 - patch against sentence pairs: the same logit at each patch token, the target being the share of the patch that the
   phantom's exact mask covers.
 
@@ -269,15 +269,16 @@ def macro_auroc(scores: np.ndarray, targets: np.ndarray) -> tuple[float, dict[st
 
 
 def train(model: Any, texts: Texts, data: dict[str, Any], check: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Minimise the three losses for `--minutes`, first at 160 px, then at 224 px; half of the time each."""
+    """Minimise the three losses for `--minutes`, the first `--small` share of the time at 160 px, the rest at 224 px."""
     generator = torch.Generator().manual_seed(arguments.seed)
     choose = np.random.default_rng(arguments.seed)
     stating, denying = sentences()
     labels = torch.from_numpy(data["labels"]).float()
-    share = labels.mean(0).clamp(0.01, 0.99)
-    global_weight = ((1 - share) / share).clamp(1, 8)
-    covered = torch.from_numpy(data["masks"].mean((0, 2, 3)) / 255).float().clamp_min(1e-3)
-    local_weight = ((1 - covered) / covered).clamp(1, 12).view(1, -1, 1)
+    positive = labels.mean(0).clamp(0.01, 0.99)
+    global_weight = ((1 - positive) / positive).clamp(1, 8)
+    covered = torch.from_numpy(data["masks"].mean((0, 2, 3)) / 255).float().view(1, -1, 1)
+    # each label's covered and uncovered patches weigh the same in all, up to a limit that keeps single patches small
+    inside, outside = (0.5 / covered).clamp(max=120), 0.5 / (1 - covered)
     decayed = [p for n, p in model.named_parameters() if p.ndim >= 2 and "pos_embed" not in n]
     plain = [p for n, p in model.named_parameters() if p.ndim < 2 or "pos_embed" in n]
     optimizer = torch.optim.AdamW(
@@ -287,7 +288,7 @@ def train(model: Any, texts: Texts, data: dict[str, Any], check: dict[str, Any],
     budget, started, step, said, running = arguments.minutes * 60, time.time(), 0, time.time(), 0.0
     order: list[int] = []
     while (gone := (time.time() - started) / budget) < 1:
-        size = 160 if gone < 0.5 else 224
+        size = 160 if gone < arguments.small else 224
         rate = arguments.rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * gone)))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -311,9 +312,10 @@ def train(model: Any, texts: Texts, data: dict[str, Any], check: dict[str, Any],
         same = same / same.sum(1, keepdim=True)
         similarity = scale * tokens[:, 0] @ reports.T
         matching = (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
-        patches = scale * tokens[:, 1:] @ direction[finding_columns].T
-        local = weighted_bce(patches.transpose(1, 2), masks.flatten(2), local_weight)
-        loss = whole + 0.25 * matching + local
+        patches = (scale * tokens[:, 1:] @ direction[finding_columns].T).transpose(1, 2)
+        share = masks.flatten(2)
+        local = (inside * share * F.softplus(-patches) + outside * (1 - share) * F.softplus(patches)).mean()
+        loss = whole + 0.1 * matching + local
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -322,6 +324,7 @@ def train(model: Any, texts: Texts, data: dict[str, Any], check: dict[str, Any],
         running = 0.98 * running + 0.02 * loss.item() if step > 1 else loss.item()
         if time.time() - said > arguments.say:
             said = time.time()
+            torch.save(model.state_dict(), arguments.work / "last.pt")
             auroc, each = macro_auroc(zero_shot(model, texts, check["images"]), check["labels"].astype(float))
             low = ", ".join(f"{k} {v:.2f}" for k, v in sorted(each.items(), key=lambda item: item[1])[:5])
             print(
@@ -360,8 +363,9 @@ def main() -> None:
     parser.add_argument("--nih", type=Path)
     parser.add_argument("--minutes", type=float, default=55.0)
     parser.add_argument("--images", type=int, default=20000)
-    parser.add_argument("--batch", type=int, default=40)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=7e-4)
+    parser.add_argument("--small", type=float, default=0.0, help="share of the time spent at 160 px")
     parser.add_argument("--say", type=float, default=180.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
@@ -375,7 +379,7 @@ def main() -> None:
         own = [text for group in (*stating, *denying) for text in group]
         texts = Texts(make_tokenizer([*own, *map(str, data["reports"])], folder))
         model = make_model(texts.tokenizer.get_vocab_size(), folder, arguments.seed)
-        model.logit_scale.data.fill_(math.log(10.0))
+        model.logit_scale.data.fill_(math.log(15.0))
         parameters = sum(p.numel() for p in model.parameters())
         print(f"{parameters:,} parameters, {len(data['labels'])} phantoms, shares {data['labels'].mean(0).round(2)}")
         started = time.time()

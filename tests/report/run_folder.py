@@ -334,7 +334,7 @@ def _saliency(folder: Path, ids: list[str], random: np.random.Generator) -> None
     for image_id, label in ((ids[0], "Cardiomegaly"), (ids[5], "Edema")):
         maps: dict[str, dict[str, str]] = {}
         scores: dict[str, dict[str, Any]] = {}
-        for setting in SETTINGS:
+        for setting in SETTINGS if label == "Cardiomegaly" else SETTINGS[:1]:
             for layer in ("-1", "-3", "-5"):
                 x, y = random.uniform(30, 100, 2)
                 heat = np.exp(-((across - x) ** 2 + (down - y) ** 2) / random.uniform(200, 1200)) * 255

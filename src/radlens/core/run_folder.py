@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.facts: dict[str, Any] = {}
+        """What run.json says beside its stages."""
         self.stages: dict[str, Stage] = {}
         self._started = time.perf_counter()
         try:
@@ -65,6 +67,11 @@ class RunFolder:
         self._record(finished=False)
         return stage
 
+    def tell(self, **facts: Any) -> None:
+        """Add facts to `run.json`, at once."""
+        self.facts |= facts
+        self._record(finished=False)
+
     def finish(self) -> None:
         """Remove what earlier runs left and this one did not make, and record the totals."""
         kept = {path for stage in self.stages.values() for path in stage.outputs}
@@ -86,9 +93,18 @@ class RunFolder:
     def _record(self, finished: bool) -> None:
         # stages of the last run that were not reached yet stay on record: a killed run loses nothing
         stages = self._before | self.stages if not finished else self.stages
-        totals = {"seconds": round(self.total_seconds(), 3), "finished": finished} | self.facts.pop("totals", {})
-        self.facts["totals"] = totals
-        write_json(self.folder / "run.json", self.facts | {"stages": stages})
+        totals = {"seconds": round(self.total_seconds(), 3), "finished": finished}
+        totals |= {"peak_memory_gib": round(_peak_memory_gib(), 2)}
+        write_json(self.folder / "run.json", self.facts | {"totals": totals, "stages": stages})
+
+
+def _peak_memory_gib() -> float:
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 2**30 if sys.platform == "darwin" else used / 2**20
 
 
 def _recorded(path: Path) -> dict[str, Stage]:

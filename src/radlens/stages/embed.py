@@ -19,6 +19,9 @@ from radlens.stages.context import Context
 
 _DECODING = ("radlens.data.images", "radlens.data.decoded", "radlens.data.dicom", "radlens.data.windowing")
 
+_SHOWN = 20
+"""Notes of so many images are listed in run.json, beside their number."""
+
 
 def embed_images(context: Context, cohort: Cohort, digests: Sequence[str | None]) -> ImageEmbeddings:
     """Embeddings of all images, in the cohort's order.
@@ -61,9 +64,9 @@ def embed_images(context: Context, cohort: Cohort, digests: Sequence[str | None]
         row, error = next(iter(found.failures.items()))
         raise DataError(_bad(cohort, row, error))
     known = notes.of(digests)
-    context.run.facts["image_notes"] = {
-        cohort.table["image_id"][row]: known[digest] for row, digest in enumerate(digests) if digest in known
-    }
+    noted = [(row, known[digest]) for row, digest in enumerate(digests) if digest in known]
+    examples = {cohort.table["image_id"][row]: text for row, text in noted[:_SHOWN]}
+    context.run.facts["image_notes"] = {"images": len(noted), "first": examples}
     seconds = max(found.seconds, 1e-9)
     context.run.facts["embedding"] = {
         "seconds": round(found.seconds, 3),

@@ -17,17 +17,15 @@ from radlens.core.parts import AnnotationFormat, Dataset
 from radlens.core.regions import Annotations, Geometry, SaliencyMaps
 from radlens.core.spec import ExplainSpec, build_part
 from radlens.core.store import fingerprint, source_digest
-from radlens.data.images import read_image
 from radlens.evaluate.tables import SettingResult
-from radlens.explain.gallery import RULE, Example, choose_examples, write_gallery
 from radlens.explain.localization_table import localization_table
 from radlens.explain.maps import load_maps, saliency_maps, save_maps
 from radlens.stages.context import Context
 from radlens.stages.evaluate import write_csv
+from radlens.stages.examples import show_examples
+from radlens.stages.films import Films
 
 _BATCH = 4
-_EXAMPLES = 6
-_WITHOUT_REGIONS = "Not picked by eye: test images by a seeded draw, rare labels first; no regions are at hand."
 
 
 def explain(
@@ -39,7 +37,7 @@ def explain(
     results: Sequence[SettingResult],
 ) -> None:
     """`saliency/` and, where there are regions, `tables/localization.csv`."""
-    films = _Films(cohort)
+    films = Films(cohort)
     given = _given(context, spec, cohort, films)
     drawn = _draw(given, cohort, spec.images, context.spec.seed)
     if not drawn:
@@ -53,7 +51,7 @@ def explain(
     _score(context, annotations, films, drawn, maps, results)
 
 
-def _given(context: Context, spec: ExplainSpec, cohort: Cohort, films: _Films) -> Annotations | None:
+def _given(context: Context, spec: ExplainSpec, cohort: Cohort, films: Films) -> Annotations | None:
     """The regions of the study's annotation file; None where it names none."""
     if spec.annotations is None or spec.format is None:
         return None
@@ -91,7 +89,7 @@ def _draw(given: Annotations | None, cohort: Cohort, limit: int, seed: int) -> l
 
 
 def _maps(
-    context: Context, spec: ExplainSpec, films: _Films, drawn: Sequence[str], content: Sequence[Any], setting: str
+    context: Context, spec: ExplainSpec, films: Films, drawn: Sequence[str], content: Sequence[Any], setting: str
 ) -> SaliencyMaps:
     run, folder = context.run, context.run.folder / "saliency"
     code = source_digest("radlens.explain.maps", "radlens.explain.passes", "radlens.explain.saliency")
@@ -119,7 +117,7 @@ def _maps(
 def _score(
     context: Context,
     annotations: Annotations | None,
-    films: _Films,
+    films: Films,
     drawn: Sequence[str],
     maps: Mapping[str, SaliencyMaps],
     results: Sequence[SettingResult],
@@ -136,99 +134,8 @@ def _score(
             table = localization_table(maps, annotations, geometries, films.patients)
             write_csv(run.folder / "tables" / "localization.csv", table)
             tables.append(run.folder / "tables" / "localization.csv")
-        gallery = _gallery(context, annotations, films, drawn, maps, results, geometries)
+        seed = context.spec.seed
+        gallery = show_examples(run.folder / "saliency", annotations, films, maps, results, geometries, seed)
         return *tables, *gallery
 
     run.stage("localization", key, make)
-
-
-def _gallery(
-    context: Context,
-    annotations: Annotations | None,
-    films: _Films,
-    drawn: Sequence[str],
-    maps: Mapping[str, SaliencyMaps],
-    results: Sequence[SettingResult],
-    geometries: Mapping[str, Geometry],
-) -> list[Path]:
-    folder = context.run.folder / "saliency"
-    if annotations is not None and annotations.regions:
-        pairs, rule = choose_examples(annotations, drawn, seed=context.spec.seed, limit=_EXAMPLES), RULE
-    else:
-        pairs, rule = films.positives(drawn)[:_EXAMPLES], _WITHOUT_REGIONS
-    examples = []
-    for image_id, label in pairs:
-        width, height = films[image_id]
-        region = annotations.mask(image_id, label, height, width) if annotations is not None else None
-        one = annotations.of([image_id]) if annotations is not None else None
-        grids, scores, probabilities = {}, {}, {}
-        for result in results:
-            found = maps[result.setting]
-            row, column = found.image_ids.index(image_id), found.labels.index(label)
-            grids[result.setting] = {
-                layer: found.maps[row, column, 0, k].astype(np.float32) for k, layer in enumerate(found.layers)
-            }
-            test_row = result.test.image_ids.index(image_id)
-            probabilities[result.setting] = float(result.test.probabilities[test_row, column])
-            if one is not None:
-                scores[result.setting] = _own_scores({result.setting: found}, one, geometries, films, label)
-        pixels = films.pixels(image_id)
-        grey = pixels if pixels.ndim == 2 else np.round(pixels.mean(axis=2)).astype(np.uint8)
-        examples.append(Example(image_id, label, grey, geometries[image_id], region, grids, scores, probabilities))
-    method = next(iter(maps.values())).methods[0]
-    listed = write_gallery(folder, examples, method=method, rule=rule)
-    pictures = [path for name in ("images", "regions", "maps") for path in sorted((folder / name).glob("*.png"))]
-    return [listed, *pictures]
-
-
-def _own_scores(
-    maps: Mapping[str, SaliencyMaps],
-    annotations: Annotations,
-    geometries: Mapping[str, Geometry],
-    films: _Films,
-    label: str,
-) -> dict[str, dict[str, float]]:
-    """Layer -> scores of one image's maps for one label."""
-    method = next(iter(maps.values())).methods[0]
-    table = localization_table(maps, annotations, geometries, films.patients)
-    rows = table.filter((pl.col("label") == label) & (pl.col("method") == method) & (pl.col("setting") != "baseline"))
-    return {r["layer"]: {"hit": r["hit_rate"], "lift": r["lift"], "iou": r["iou"]} for r in rows.to_dicts()}
-
-
-class _Films(Mapping[str, tuple[int, int]]):
-    """Image id -> (width, height), found by decoding when asked for."""
-
-    def __init__(self, cohort: Cohort) -> None:
-        self._cohort = cohort
-        self._paths = dict(zip(cohort.table["image_id"], cohort.table["path"], strict=True))
-        self._sizes: dict[str, tuple[int, int]] = {}
-        groups = [str(group) for group in cohort.groups()]
-        self.patients: dict[str, str] = dict(zip(self._paths, groups, strict=True))
-
-    def pixels(self, image_id: str) -> npt.NDArray[np.uint8]:
-        pixels = read_image(Path(self._paths[image_id])).pixels
-        self._sizes[image_id] = (pixels.shape[1], pixels.shape[0])
-        return pixels
-
-    def positives(self, image_ids: Sequence[str]) -> list[tuple[str, str]]:
-        """One (image, label) an image: its rarest finding."""
-        labels = [label for label in self._cohort.vocabulary.names if label != self._cohort.vocabulary.no_finding]
-        table = self._cohort.table.select("image_id", *labels)
-        rare = sorted(labels, key=lambda label: int(table[label].sum() or 0))
-        rows = {row["image_id"]: row for row in table.filter(pl.col("image_id").is_in(list(image_ids))).to_dicts()}
-        found = ((i, next((label for label in rare if rows[i][label] == 1), None)) for i in image_ids)
-        return [(image_id, label) for image_id, label in found if label is not None]
-
-    def __getitem__(self, image_id: str) -> tuple[int, int]:
-        if image_id not in self._sizes:
-            self.pixels(image_id)
-        return self._sizes[image_id]
-
-    def __contains__(self, image_id: object) -> bool:
-        return image_id in self._paths
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
