@@ -8,7 +8,8 @@ release in half precision. What is minimised:
 
 - image against sentence pairs: for every label one sentence that states it and one that denies it (the zero-shot
   logit), binary cross-entropy with positives weighted up;
-- image against reports: symmetric InfoNCE over the batch, reports of equal label sets counting as equal (a tenth of the weight);
+- image against reports: symmetric InfoNCE over the batch, reports of equal label sets counting as
+  equal (a tenth of the weight);
 - patch against sentence pairs: the same logit at each patch token, the target being the share of the patch that the
   phantom's exact mask covers.
 
@@ -196,11 +197,9 @@ def augment(images: Tensor, masks: Tensor, size: int, generator: torch.Generator
         return torch.rand(count, generator=generator) * (high - low) + low
 
     angle, zoom = uniform(-0.07, 0.07), uniform(0.9, 1.1)
-    theta = torch.stack(
-        (zoom * angle.cos(), -zoom * angle.sin(), uniform(-0.08, 0.08))
-        + (zoom * angle.sin(), zoom * angle.cos(), uniform(-0.08, 0.08)),
-        1,
-    ).view(-1, 2, 3)
+    cosine, sine = zoom * angle.cos(), zoom * angle.sin()
+    entries = [cosine, -sine, uniform(-0.08, 0.08), sine, cosine, uniform(-0.08, 0.08)]
+    theta = torch.stack(entries, 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, [count, 1, size, size], align_corners=False)
     turned = F.grid_sample(images[:, None].float() / 255, grid, align_corners=False)
     cells = size // 16
@@ -269,7 +268,7 @@ def macro_auroc(scores: np.ndarray, targets: np.ndarray) -> tuple[float, dict[st
 
 
 def train(model: Any, texts: Texts, data: dict[str, Any], check: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Minimise the three losses for `--minutes`, the first `--small` share of the time at 160 px, the rest at 224 px."""
+    """Minimise the three losses for `--minutes`, the first `--small` share of them at 160 px."""
     generator = torch.Generator().manual_seed(arguments.seed)
     choose = np.random.default_rng(arguments.seed)
     stating, denying = sentences()

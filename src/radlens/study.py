@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
-from radlens.core.parts import Dataset
 from radlens.core.registry import get
 from radlens.core.run_folder import RunFolder
 from radlens.core.spec import StudySpec, build_part
@@ -27,12 +27,13 @@ from radlens.stages.report import save_study, summarise, write_page
 _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "polars", "pydicom", "Pillow")
 
 
-def run_study(spec: StudySpec, out: Path, tell: Teller, *, skip_bad_images: bool = False) -> Path:
+def run_study(spec: StudySpec, out: Path, tell: Teller | None = None, *, skip_bad_images: bool = False) -> Path:
     """Run a study into the folder `out` and return the path of its report.
 
     What was done before with the same content is not done again; a run that was stopped goes on where it was.
     Raises a `RadlensError` of one sentence for anything that the user can mend.
     """
+    tell = tell or Teller(Console(stderr=True))
     check_names(spec)
     cache = Cache(default_cache())
     source = resolve(spec.model, spec.folder, cache)
@@ -67,8 +68,7 @@ def run_study(spec: StudySpec, out: Path, tell: Teller, *, skip_bad_images: bool
 
 def check_names(spec: StudySpec) -> None:
     """Refuse unknown names and options before any work is done."""
-    dataset: Dataset = build_part("datasets", spec.cohort.dataset, spec.cohort.options())
-    del dataset
+    build_part("datasets", spec.cohort.dataset, spec.cohort.options())
     for setting in spec.settings:
         build_part("settings", setting.name, setting.options())
     if spec.explain is not None:

@@ -1,0 +1,1 @@
+"""Settings: ways of turning an encoder into a classifier. One file each."""

@@ -1,0 +1,1 @@
+"""The values that rooms exchange, the registry, the store. Imports no room."""

@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from radlens.core.class_token import class_token_block
 from radlens.core.classifier import Classifier, Encoder
 from radlens.core.errors import ExplainError
-from radlens.explain.class_token import class_token_block, class_token_suffices
+from radlens.explain.class_token import class_token_suffices
 from radlens.explain.recording import autocast, frozen, recording
 from radlens.explain.sites import FIRST_NORMS, Site, check_sites
 

@@ -1,0 +1,1 @@
+"""Labelers: from report to labels. One file each."""

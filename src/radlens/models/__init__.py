@@ -1,0 +1,1 @@
+"""Loaders, model cards, encoding, and the embedded model."""

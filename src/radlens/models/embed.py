@@ -108,8 +108,8 @@ def cached_text_embeddings(
 
 
 # what turns pixels and sentences into embeddings
-_CODE = ("radlens.core.transform", *(f"radlens.models.{name}" for name in (
-    "class_token", "encode", "encoder", "image_tower", "open_clip", "tokenizer", "weights"
+_CODE = ("radlens.core.transform", "radlens.core.class_token", *(f"radlens.models.{name}" for name in (
+    "encode", "encoder", "image_tower", "open_clip", "tokenizer", "weights"
 )))  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from open_clip.transformer import VisionTransformer as OpenClipVisionTransformer
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
-from radlens.models.class_token import class_token_block
+from radlens.core.class_token import class_token_block, is_plain_block
 
 
 class ImageTower(Protocol):
@@ -123,6 +123,6 @@ def run_blocks(tower: ImageTower, tokens: Tensor) -> Tensor:
     *before, last = tower.blocks
     for block in before:
         tokens = block(tokens)
-    if tower.class_token_only:
+    if tower.class_token_only and is_plain_block(last):
         return class_token_block(last, tokens)
     return cast(Tensor, last(tokens))
