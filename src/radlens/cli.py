@@ -72,7 +72,9 @@ def list_parts(kind: Annotated[str | None, typer.Argument(help=" | ".join(ROOMS)
     for each in [kind] if kind else kinds:
         for name, part in parts(each).items():
             table.add_row(each, name, escape(part.summary))
-    Console().print(table)
+    screen = Console()
+    # a pipe gets a line a part
+    (screen if screen.is_terminal else Console(width=200)).print(table)
 
 
 @data_app.command("check")

@@ -22,6 +22,9 @@ from radlens.evaluate.tables import (
 from radlens.evaluate.view import embedding_view
 from radlens.stages.context import Context
 
+_POINTS = 4000
+"""At most so many test images, evenly spaced over the table, are points of the flat view."""
+
 
 def write_tables(context: Context, cohort: Cohort, results: Sequence[SettingResult]) -> None:
     """`tables/*.csv`, the definitions of their columns, and the flat view of the embedding space."""
@@ -64,14 +67,15 @@ def _view(results: Sequence[SettingResult]) -> pl.DataFrame:
         if result.embedding_key not in views:
             views[result.embedding_key] = embedding_view(result.test.embeddings)
         at, explained = views[result.embedding_key]
+        shown = np.unique(np.linspace(0, len(result.test) - 1, min(len(result.test), _POINTS)).round().astype(int))
         columns = {
-            "setting": [result.setting] * len(result.test),
-            "image_id": list(result.test.image_ids),
-            "split": ["test"] * len(result.test),
-            "x": at[:, 0],
-            "y": at[:, 1],
-            "explained_x": [float(explained[0])] * len(result.test),
-            "explained_y": [float(explained[1])] * len(result.test),
+            "setting": [result.setting] * len(shown),
+            "image_id": [result.test.image_ids[row] for row in shown],
+            "split": ["test"] * len(shown),
+            "x": at[shown, 0],
+            "y": at[shown, 1],
+            "explained_x": [float(explained[0])] * len(shown),
+            "explained_y": [float(explained[1])] * len(shown),
         }
         tables.append(pl.DataFrame(columns))
     return pl.concat(tables)

@@ -74,7 +74,8 @@ def _draw(given: Annotations | None, cohort: Cohort, limit: int, seed: int) -> l
     test = cohort.table.filter(pl.col("split") == "test")
     ids = test["image_id"].to_list()
     if given is not None:
-        candidates = {label: [i for i in ids if label in given.labels_of(i)] for label in cohort.vocabulary.names}
+        marked = {(region.image_id, region.label) for region in given.regions}
+        candidates = {label: [i for i in ids if (i, label) in marked] for label in cohort.vocabulary.names}
     else:
         findings = [label for label in cohort.vocabulary.names if label != cohort.vocabulary.no_finding]
         candidates = {label: test.filter(pl.col(label) == 1)["image_id"].to_list() for label in findings}
