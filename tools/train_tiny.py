@@ -25,6 +25,7 @@ import math
 import shutil
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 from transformers import BertConfig
 
+from radlens.core.store import fingerprint, source_digest, writing
 from radlens.core.transform import ImageTransform
 from radlens.core.vocabulary import load_vocabulary
 from radlens.data.phantom import FINDINGS, SHIFTED, SOURCE, Site, render_many
@@ -86,7 +88,8 @@ def sentences() -> tuple[list[list[str]], list[list[str]]]:
 
 def phantoms(work: Path, name: str, seed: int, count: int, site: Site, workers: int) -> dict[str, Any]:
     """Rendered once, kept in `work`: images (N, 224, 224), masks (N, 13, 28, 28) in 1/255, labels (N, 14), reports."""
-    path = work / f"{name}-{count}.npz"
+    drawing = fingerprint(seed, asdict(site), source_digest("radlens.data.phantom"))
+    path = work / f"{name}-{count}-{drawing[:12]}.npz"
     if not path.is_file():
         started = time.time()
         shrink = ImageTransform(224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -103,8 +106,8 @@ def phantoms(work: Path, name: str, seed: int, count: int, site: Site, workers: 
             reports.append(phantom.report)
             if i % 2000 == 1999:
                 print(f"{name}: {i + 1} of {count} phantoms, {(i + 1) / (time.time() - started):.0f}/s", flush=True)
-        work.mkdir(parents=True, exist_ok=True)
-        np.savez(path, images=images, masks=masks, labels=labels, reports=np.array(reports))
+        with writing(path) as aside, aside.open("wb") as file:
+            np.savez(file, images=images, masks=masks, labels=labels, reports=np.array(reports))
     with np.load(path) as file:
         return {key: file[key] for key in file.files}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from radlens.core.cohort import SPLITS
 from radlens.core.spec import StudySpec
 from radlens.core.store import default_cache
-from radlens.data.splits import assign_split, split_card
-from radlens.stages.cohort import missing, read_cohort
+from radlens.data.splits import split_card
+from radlens.stages.cohort import divide, missing, read_cohort
 
 
 def check_data(spec: StudySpec, console: Console, skip_bad_images: bool) -> None:
@@ -19,9 +20,10 @@ def check_data(spec: StudySpec, console: Console, skip_bad_images: bool) -> None
     gone = missing(cohort) if skip_bad_images else {}
     total = len(cohort)
     cohort = cohort.keep(np.array([row not in gone for row in range(total)]))
-    cohort = assign_split(cohort, {name: getattr(spec.split, name) for name in SPLITS}, spec.split.seed)
+    cohort = divide(cohort, spec.split)
     card = split_card(cohort, spec.split)
-    console.print(f"{cohort.name}: {len(cohort)} images, {len(set(cohort.groups()))} patients", highlight=False)
+    counts = f"{cohort.name}: {len(cohort)} images, {len(set(cohort.groups()))} patients"
+    console.print(counts, highlight=False, markup=False)
     if gone:
         console.print(f"{len(gone)} of {total} images are missing and were left out", style="yellow")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -36,7 +38,7 @@ def check_data(spec: StudySpec, console: Console, skip_bad_images: bool) -> None
         for split in SPLITS:
             values = targets[cohort.where(split), column]
             cells += [str(int((values == 1).sum())), str(int((values == 0).sum()))]
-        table.add_row(label, *cells, str(int(np.isnan(targets[:, column]).sum())))
+        table.add_row(escape(label), *cells, str(int(np.isnan(targets[:, column]).sum())))
     console.print(table)
     for sentence in (*cohort.notes, *card.get("warnings", [])):
         console.print(f"note: {sentence}", style="yellow", highlight=False, markup=False)

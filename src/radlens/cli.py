@@ -143,8 +143,9 @@ def main() -> None:
             raise
         console.print(f"radlens: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        if debug:
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer makes exit code 130 of Ctrl-C
+        if isinstance(end, SystemExit) and end.code != 130:
             raise
         console.print("radlens: stopped; the same command goes on from here.", highlight=False)
         sys.exit(1)

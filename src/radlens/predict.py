@@ -26,9 +26,10 @@ def predict_images(folder: Path, images: Sequence[Path]) -> pl.DataFrame:
         raise ModelError(f"{folder / 'card.json'} does not say which model it was made with.")
     source = resolve(ModelSpec.model_validate(card["model"]), Path(), Cache(default_cache()))
     encoder = load_encoder(source)
+    precision = str(card.get("precision", "float32"))
     classifier = load_classifier(folder, encoder)
     labels, probabilities = list(classifier.vocabulary.names), []
-    for batch in encode_images(encoder, list(images), lambda path: read_image(path).pixels, batch_size=16, workers=2):
+    for batch in encode_images(encoder, list(images), lambda path: read_image(path).pixels, precision=precision):
         for error in batch.failures.values():
             raise error
         probabilities.append(

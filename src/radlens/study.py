@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from radlens.core.errors import DataError, SpecError, unknown_name
 from radlens.core.registry import get
 from radlens.core.run_folder import RunFolder
 from radlens.core.spec import StudySpec, build_part
@@ -17,11 +19,11 @@ from radlens.core.store import Cache, default_cache
 from radlens.models.loading import resolve
 from radlens.progress import Teller
 from radlens.stages.adapt import Learning, fit_setting
-from radlens.stages.cohort import missing, read_cohort, refuse_empty, skipped, split_cohort
+from radlens.stages.cohort import divide, missing, read_cohort, refuse_empty, skipped, split_cohort
 from radlens.stages.context import Context
 from radlens.stages.embed import embed_images, embed_texts, embedding_key
 from radlens.stages.evaluate import write_tables
-from radlens.stages.explain import explain
+from radlens.stages.explain import check_layers, explain
 from radlens.stages.report import save_study, summarise, write_page
 
 _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "polars", "pydicom", "Pillow")
@@ -31,7 +33,8 @@ def run_study(spec: StudySpec, out: Path, tell: Teller | None = None, *, skip_ba
     """Run a study into the folder `out` and return the path of its report.
 
     What was done before with the same content is not done again; a run that was stopped goes on where it was.
-    Raises a `RadlensError` of one sentence for anything that the user can mend.
+    Raises a `RadlensError` of one sentence for anything that the user can mend. Phantoms are rendered in processes of
+    their own: a script of yours that calls this needs the usual `if __name__ == "__main__":`.
     """
     tell = tell or Teller(Console(stderr=True))
     check_names(spec)
@@ -41,14 +44,23 @@ def run_study(spec: StudySpec, out: Path, tell: Teller | None = None, *, skip_ba
     context = Context(spec, run, cache, tell, source, skip_bad_images)
     run.facts |= facts(spec)
     save_study(context)
+    revision = str(source.card.get("weights", {}).get("revision", ""))
+    if revision.startswith("unknown"):
+        tell.warn(f"the weights in {source.location} are {revision}.")
 
     tell.say(f"reading cohort {spec.cohort.dataset}")
-    dataset, cohort = read_cohort(spec, cache.folder, skip_bad_images)
+    with tell.bar("making images") as progress:
+        dataset, cohort = read_cohort(spec, cache.folder, skip_bad_images, progress)
     gone = missing(cohort) if skip_bad_images else {}
-    digests = cache.file_digests([Path(path) for path in cohort.table["path"]])
+    # refused now, not after hours of encoding
+    divide(cohort, spec.split)
+    with tell.bar("reading files") as progress:
+        digests = cache.file_digests([Path(path) for path in cohort.table["path"]], progress)
 
     tell.say(f"encoding {len(cohort)} images")
     found = embed_images(context, cohort, digests)
+    if spec.explain is not None:
+        check_layers(context, spec.explain)
     failures = found.failures | gone
     run.facts["skipped_images"] = skipped(cohort, failures)
     good = np.array([row not in failures for row in range(len(cohort))])
@@ -74,8 +86,17 @@ def check_names(spec: StudySpec) -> None:
     if spec.explain is not None:
         for method in spec.explain.methods:
             get("saliency", method)
+        known = set(type(spec.explain).model_fields)
         if spec.explain.format is not None:
+            known |= set(get("formats", spec.explain.format).model_fields)
+        for option in spec.explain.options():
+            if option not in known:
+                raise SpecError(f"explain: {unknown_name('key', option, known)}")
+        if spec.explain.annotations is not None and spec.explain.format is not None:
             build_part("formats", spec.explain.format, spec.explain.options())
+            annotations = spec.folder / spec.explain.annotations
+            if not annotations.is_file():
+                raise DataError(f"explain.annotations: {annotations} does not exist.")
 
 
 def facts(spec: StudySpec) -> dict[str, object]:
@@ -83,7 +104,7 @@ def facts(spec: StudySpec) -> dict[str, object]:
     return {
         "radlens": version("radlens"),
         "name": spec.name,
-        "command": " ".join(["radlens", *sys.argv[1:]]),
+        "command": shlex.join(["radlens", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("radlens", "cli") else None,
         "seed": spec.seed,
         "python": platform.python_version(),
         "platform": platform.platform(),

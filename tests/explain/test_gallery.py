@@ -51,6 +51,7 @@ def test_written_pictures(tmp_path: Path) -> None:
         {"zero-shot": {"-1": grid, "-3": np.zeros((4, 4))}},
         {"zero-shot": {"-1": {"lift": 2.0, "iou": float("nan"), "hit": 1.0}}},
         {"zero-shot": 0.25},
+        {"zero-shot": {"-3": "constant"}},
     )
     path = write_gallery(tmp_path / "saliency", [example])
     content = json.loads(path.read_text())
@@ -58,6 +59,7 @@ def test_written_pictures(tmp_path: Path) -> None:
     assert "seeded draw" in content["rule"] and content["method"] == "grad-cam"
     assert entry["image_id"] == "site/7" and entry["probabilities"] == {"zero-shot": 0.25}
     assert entry["scores"]["zero-shot"]["-1"] == {"lift": 2.0, "iou": None, "hit": 1.0}
+    assert entry["flags"] == {"zero-shot": {"-3": "constant"}}
     named = [entry["image"], entry["region"], *entry["maps"]["zero-shot"].values()]
     pictures = [Image.open(path.parent / name) for name in named]
     assert {(picture.size, picture.mode) for picture in pictures} == {((384, 192), "L")}

@@ -11,7 +11,7 @@ import pytest
 from radlens.core.errors import DataError
 from radlens.core.regions import Annotations, Box, Geometry, Mask, Region, SaliencyMaps
 from radlens.explain.baselines import centre_map, label_prior, other_patient, region_on_grid
-from radlens.explain.localization_table import SCHEMA, localization_table
+from radlens.explain.localization_table import DEFINITIONS, SCHEMA, localization_table
 
 IMAGES = ("p/1", "p/2", "q/1", "r/1")
 PATIENTS = {image: image[0] for image in IMAGES}
@@ -58,6 +58,8 @@ def test_right_maps_and_their_baselines() -> None:
     assert prior["lift"] < 0.7
     assert own["lift_best_baseline"] == pytest.approx(max(other["lift"], centre["lift"], prior["lift"]))
     assert other["lift_best_baseline"] is None and prior["lift_best_baseline"] is None
+    assert (own["lift_on_same_pairs"], own["pairs_compared"]) == (pytest.approx(own["lift"]), 4)
+    assert other["lift_on_same_pairs"] is None and prior["pairs_compared"] is None
     everything = row(table, "probe", "grad-cam", "all")
     assert {k: v for k, v in everything.items() if k != "label"} == {k: v for k, v in own.items() if k != "label"}
 
@@ -109,3 +111,40 @@ def test_baseline_parts() -> None:
     assert label_prior({"p/1": grids["p/1"], "p/2": grids["p/2"]}, PATIENTS, "p/1") is None
     assert [other_patient(IMAGES, PATIENTS, image) for image in IMAGES] == ["q/1", "q/1", "r/1", "p/1"]
     assert other_patient(IMAGES[:2], PATIENTS, "p/1") is None
+
+
+def test_a_map_is_held_against_a_baseline_on_the_pairs_that_the_baseline_has() -> None:
+    # every map fills its own region; A is small on two patients and overlaps, B is the whole image of one patient
+    boxes = {("p/1", "A"): Box(0, 0, 40, 20), ("q/1", "A"): Box(10, 0, 40, 20), ("r/1", "B"): Box(0, 0, 80, 80)}
+    images = ("p/1", "q/1", "r/1")
+    geometries = {image: Geometry(80, 80, 64) for image in images}
+    maps = np.zeros((3, 2, 1, 1, 8, 8), np.float16)
+    for (image, label), box in boxes.items():
+        grid = region_on_grid(box.mask(80, 80), geometries[image], 8, 8)
+        maps[images.index(image), "AB".index(label), 0, 0] = grid
+    saliency = SaliencyMaps(images, ("A", "B"), ("grad-cam",), ("-1",), maps)
+    regions = tuple(Region(image, label, box) for (image, label), box in boxes.items())
+    patients = {image: image[0] for image in images}
+    table = localization_table({"s": saliency}, Annotations(regions, "t"), geometries, patients)
+    own, small = row(table, "s", "grad-cam", "all"), row(table, "s", "grad-cam", "A")
+    prior = row(table, "baseline", "label-prior", "all")
+    assert (own["maps"], prior["maps"]) == (3, 2)
+    assert own["lift"] < prior["lift"]  # over other pairs: no comparison
+    assert own["lift_best_baseline"] == pytest.approx(prior["lift"]) and own["pairs_compared"] == 2
+    assert own["lift_on_same_pairs"] == pytest.approx(small["lift"]) > own["lift_best_baseline"]
+
+
+def test_label_invariant_maps_are_counted() -> None:
+    maps = hot(0, 1, 2, 3)
+    maps.flags[1, 0, 0, 0] = maps.flags[2, 0, 0, 0] = "label-invariant"
+    own = row(table_of(maps), "probe", "grad-cam", "A")
+    assert (own["label_invariant_maps"], own["degenerate_maps"]) == (2, 0)
+
+
+def test_every_figure_of_the_table_is_defined() -> None:
+    known = {definition["column"] for definition in DEFINITIONS}
+    names = "hit_rate energy_in_region lift iou lift_best_baseline lift_on_same_pairs unreachable_share degenerate_maps"
+    assert {*names.split(), "label_invariant_maps"} == known <= set(SCHEMA)
+    for definition in DEFINITIONS:
+        assert {"column", "text", "direction", "bounds", "source", "table"} == set(definition)
+        assert definition["direction"] in {"higher", "lower", "none"} and definition["bounds"][0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,12 @@ def macro_auroc(encoder: Encoder, site: Site, count: int) -> float:
             targets.append([[case.labels[name] for name in vocabulary.names] for case in cases])
     truth, said = np.concatenate(targets), np.concatenate(scores)
     return float(np.mean([roc_auc_score(truth[:, i], said[:, i]) for i in range(len(vocabulary))]))
+
+
+def test_the_card_repeats_what_the_training_measured(source: ModelSource) -> None:
+    facts = json.loads((source.location / "training.json").read_text("utf-8"))
+    card = source.card["measured"]
+    assert card["parameters"] == facts["parameters"] and card["phantoms"] == facts["phantoms"]
+    found = facts["zero_shot_macro_auroc"]
+    told = card["zero_shot_macro_auroc"]
+    assert told == {"source": found["source"], "shifted": found["shifted"], "nih_chest_xray14": found["nih_dev"]}

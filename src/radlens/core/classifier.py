@@ -110,10 +110,11 @@ class Classifier:
         """(B, 3, H, W) -> (B, L), differentiable from pixels."""
         if self.encoder is None:
             raise ValueError("this classifier has no encoder attached; use head(embeddings) or attach one.")
-        return self.head(self.encoder.encode_images(pixels))  # type: ignore[no-any-return]
+        embeddings = self.encoder.encode_images(pixels)
+        return self.head.to(embeddings.device)(embeddings.float())  # type: ignore[no-any-return]
 
     def probabilities(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """(N, D) embeddings -> (N, L): sigmoid of the head's logits, in float64 so that no two logits tie."""
+        """(N, D) embeddings -> (N, L): sigmoid of the head's logits, in float64, where logits tie only above 37."""
         with torch.no_grad():
             # a copy: the classifier's own head stays on the device of its encoder
             head = copy.deepcopy(self.head).cpu()

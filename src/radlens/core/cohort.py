@@ -85,17 +85,29 @@ def make_cohort(
     offending row for a duplicated or missing image id, a missing path, or a label that is none of these values.
     """
     notes = list(notes)
+    clash = sorted({*COLUMNS, "image"} & set(vocabulary.names))
+    if clash:
+        raise DataError(
+            f"vocabulary {vocabulary.name}: a label cannot be called {clash[0]!r}, a column of every cohort."
+        )
     for column, dtype in COLUMNS.items():
         if column not in table.columns:
             table = table.with_columns(pl.lit(None, dtype).alias(column))
     table = table.with_columns(pl.col(column).cast(dtype) for column, dtype in COLUMNS.items())
+    # a blank name is no name: unnamed images are not one patient
+    names = (pl.col(c).str.strip_chars().replace("", None) for c in ("image_id", "patient_id", "study_id"))
+    table = table.with_columns(names)
     if table.height == 0:
         raise DataError(f"cohort {name}: expected at least one image, found none.")
     for column in ("image_id", "path"):
-        empty = table.with_row_index("row").filter(pl.col(column).is_null() | (pl.col(column).str.len_chars() == 0))
+        empty = (
+            table.select("image_id", "path")
+            .with_row_index("row")
+            .filter(pl.col(column).is_null() | (pl.col(column).str.len_chars() == 0))
+        )
         if empty.height:
             raise DataError(f"cohort {name}: row {empty['row'][0] + 1} has no {column}.")
-    twice = table.with_row_index("row").filter(pl.col("image_id").is_duplicated())
+    twice = table.select("image_id").with_row_index("row").filter(pl.col("image_id").is_duplicated())
     if twice.height:
         first = twice["image_id"][0]
         rows = (twice.filter(pl.col("image_id") == first)["row"] + 1).to_list()
@@ -119,6 +131,8 @@ def _label(name: str, table: pl.DataFrame, label: str, uncertain: Uncertain, not
         notes.append(f"the source does not assess {label!r}: it is null for every image.")
         return pl.Series(label, [None] * table.height, pl.Int8)
     column = table[label]
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
     if column.dtype == pl.Boolean:
         column = column.cast(pl.Int8)
     if column.dtype == pl.String:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from radlens.core.cohort import Cohort
 from radlens.core.regions import Annotations
+from radlens.core.store import Progress as Progress
 from radlens.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from radlens.core.classifier import Classifier, Encoder
 
 Floats = npt.NDArray[np.float32]
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
+
+
+def unheard(done: int, total: int) -> None:
+    """Progress that nobody listens to."""
 
 
 class Part(BaseModel, abc.ABC):
@@ -48,7 +51,7 @@ class Dataset(Part):
     vocabulary: str = "chexpert-14"
 
     @abc.abstractmethod
-    def load(self, folder: Path, work: Path) -> Cohort:
+    def load(self, folder: Path, work: Path, progress: Progress = unheard) -> Cohort:
         """Read the cohort. `folder`: what relative paths start from. `work`: a cache folder for images that are made.
 
         Raises `DataError` naming file, row and value. Images are not decoded here.

@@ -30,7 +30,7 @@ class RunFolder:
     """Runs stages once: a stage whose key and files are those of the last run is not run again.
 
     `run.json` is written after every stage, so that a killed run goes on where it stopped. Files of an earlier run that
-    this one no longer makes are removed by `finish`. Raises `StoreError` when the folder cannot be written.
+    this one no longer makes are removed by `remove_leftovers`. Raises `StoreError` when the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,14 +41,13 @@ class RunFolder:
         self._started = time.perf_counter()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            began = (folder / "run.json").is_file()
+            strange = not began and any(not path.name.startswith(".") for path in folder.iterdir())
         except OSError as error:
             raise StoreError(write_failure(folder, error)) from error
-        if (folder / "run.json").is_file():
-            self._before = _recorded(folder / "run.json")
-        elif any(folder.iterdir()):
+        if strange:
             raise StoreError(f"{folder} holds files but no run.json; name an empty or new folder with --out.")
-        else:
-            self._before = {}
+        self._before = _recorded(folder / "run.json") if began else {}
         self._record(finished=False)
 
     def stage(self, name: str, key: str, make: Callable[[], Iterable[Path]]) -> Stage:
@@ -72,12 +71,26 @@ class RunFolder:
         self.facts |= facts
         self._record(finished=False)
 
-    def finish(self) -> None:
-        """Remove what earlier runs left and this one did not make, and record the totals."""
-        kept = {path for stage in self.stages.values() for path in stage.outputs}
+    def remove_leftovers(self, *, keep: str) -> None:
+        """Remove files that earlier runs left and this one did not make; `keep` is made later."""
+        kept = {path for stage in self.stages.values() for path in stage.outputs} | {keep}
+        here = self.folder.resolve()
         for stage in self._before.values():
             for path in stage.outputs.keys() - kept:
-                (self.folder / path).unlink(missing_ok=True)
+                target = (here / path).resolve()
+                # a run.json that came from elsewhere may name anything
+                if not target.is_relative_to(here):
+                    continue
+                try:
+                    target.unlink(missing_ok=True)
+                    while target.parent != here and not any(target.parent.iterdir()):
+                        target = target.parent
+                        target.rmdir()
+                except OSError as error:
+                    raise StoreError(f"cannot remove {target}, left by an earlier run: {error.strerror}.") from error
+
+    def finish(self) -> None:
+        """Record the totals."""
         self._record(finished=True)
 
     def total_seconds(self) -> float:

@@ -80,14 +80,17 @@ class ExplainSpec(_Named):
 
     annotations: str | None = None
     format: str | None = None
-    methods: tuple[str, ...] = ("grad-cam",)
-    layers: tuple[int | str, ...] = (-1, -3, -5)
+    methods: tuple[str, ...] = Field(default=("grad-cam",), min_length=1)
+    layers: tuple[int | str, ...] = Field(default=(-1, -3, -5), min_length=1)
     images: int = Field(default=64, ge=1, description="at most so many images of the test split are explained")
 
     @model_validator(mode="after")
     def _both(self) -> ExplainSpec:
         if (self.annotations is None) != (self.format is None):
             raise ValueError("annotations and format go together")
+        for key, values in (("methods", self.methods), ("layers", self.layers)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key} names one of them twice: {list(values)}")
         return self
 
 
@@ -133,6 +136,8 @@ class StudySpec(_Strict):
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
             raise ValueError(f"setting {twice[0]!r} stands twice; give one of them another name with `as:`")
+        if "baseline" in titles:
+            raise ValueError("a setting cannot be called 'baseline', which the localisation table uses")
         return self
 
 

@@ -10,13 +10,14 @@ import json
 import os
 import re
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -36,8 +37,8 @@ def writing(path: Path) -> Iterator[Path]:
         aside.replace(path)
     except OSError as error:
         raise StoreError(write_failure(path, error)) from error
-    except SafetensorError as error:
-        # safetensors tells of a full disk or a missing permission in its own error, the number in the text
+    except (SafetensorError, pl.exceptions.PolarsError) as error:
+        # these libraries tell of a full disk or a missing permission in their own errors, the number in the text
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
@@ -59,7 +60,10 @@ def write_failure(path: Path, error: OSError) -> str:
         errno.ENOTDIR: "a file stands where a folder is needed; name another folder with --out",
         errno.EEXIST: "a file stands where a folder is needed; name another folder with --out",
     }
-    return f"cannot write {path}: {reasons.get(error.errno or 0, error.strerror or str(error))}."
+    reason = reasons.get(error.errno or 0, error.strerror or str(error))
+    if default_cache() in path.parents:
+        reason = reason.replace("name another folder with --out", "name another cache with RADLENS_CACHE")
+    return f"cannot write {path}: {reason}."
 
 
 def write_text(path: Path, text: str) -> None:
@@ -71,6 +75,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON, whole or not at all. NaN becomes null."""
     write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+_SOURCE = (".py", ".html", ".css", ".toml", ".json")
+_READERS = 4
+_BATCH = 1000
 
 
 def fingerprint(*values: Any) -> str:
@@ -88,7 +99,7 @@ def file_digest(path: Path) -> str:
 
 
 def source_digest(*modules: str) -> str:
-    """Fingerprint of the source files of modules or packages: the code version of a stage."""
+    """Fingerprint of the source files (code, templates, tables) of modules or packages: a stage's code version."""
     import importlib.util
 
     texts: list[str] = []
@@ -97,8 +108,8 @@ def source_digest(*modules: str) -> str:
         if spec is None or spec.origin is None:
             raise ValueError(f"no module {module}")
         folders = spec.submodule_search_locations
-        files = sorted(p for f in folders for p in Path(f).rglob("*.py")) if folders else [Path(spec.origin)]
-        texts.extend(file.read_text("utf-8") for file in files)
+        found = (p for f in folders for p in Path(f).rglob("*")) if folders else [Path(spec.origin)]
+        texts.extend(p.read_text("utf-8") for p in sorted(found) if p.suffix in _SOURCE)
     return fingerprint(texts)
 
 
@@ -126,13 +137,16 @@ class Cache:
         """Where an entry lies."""
         return self.folder / room / key[:2] / f"{key}.safetensors"
 
-    def file_digests(self, paths: Sequence[Path]) -> list[str | None]:
-        """SHA-256 of each file (None where it cannot be read), remembered by path, size and modification time."""
+    def file_digests(self, paths: Sequence[Path], progress: Progress | None = None) -> list[str | None]:
+        """SHA-256 of each file (None where it cannot be read), remembered by path, size and modification time.
+
+        progress: called with (done, total). What was read before a stop is remembered.
+        """
         index = self.folder / "files.sqlite"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(sqlite3.connect(index, timeout=60)) as connection:
-                return _remembered(connection, paths)
+                return _remembered(connection, paths, progress)
         except sqlite3.OperationalError as error:
             raise StoreError(f"cannot write {index}: {error}; name another cache with RADLENS_CACHE.") from error
         except sqlite3.DatabaseError as error:
@@ -150,35 +164,36 @@ def default_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "radlens"
 
 
-def scratch(folder: Path) -> contextlib.AbstractContextManager[str]:
-    """A temporary folder beside the results, so that a rename stays on one disk; it vanishes at the end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix=".radlens-", dir=folder, ignore_cleanup_errors=True)
-
-
-def _remembered(connection: sqlite3.Connection, paths: Sequence[Path]) -> list[str | None]:
+def _remembered(connection: sqlite3.Connection, paths: Sequence[Path], progress: Progress | None) -> list[str | None]:
     connection.execute(
         "create table if not exists file (path text primary key, size integer, changed integer, digest text)"
     )
     known = {row[0]: row[1:] for row in connection.execute("select path, size, changed, digest from file")}
     digests: list[str | None] = []
-    fresh = []
-    for path in paths:
-        name = str(path.absolute())
-        try:
-            stat = path.stat()
-            if known.get(name, ())[:2] == (stat.st_size, stat.st_mtime_ns):
-                digests.append(known[name][2])
-                continue
-            digest = file_digest(path)
-        except OSError:
-            digests.append(None)
-            continue
-        digests.append(digest)
-        fresh.append((name, stat.st_size, stat.st_mtime_ns, digest))
-    with connection:
-        connection.executemany("insert or replace into file values (?, ?, ?, ?)", fresh)
+    # reading waits for the disk, and hashing does not hold the interpreter's lock
+    with ThreadPoolExecutor(_READERS) as pool:
+        for start in range(0, len(paths), _BATCH):
+            found = list(pool.map(lambda path: _digest(path, known), paths[start : start + _BATCH]))
+            fresh = [row for row, is_new in found if row is not None and is_new]
+            with connection:
+                connection.executemany("insert or replace into file values (?, ?, ?, ?)", fresh)
+            digests += [None if row is None else row[3] for row, _ in found]
+            if progress is not None:
+                progress(len(digests), len(paths))
     return digests
+
+
+def _digest(path: Path, known: Mapping[str, tuple[int, int, str]]) -> tuple[tuple[str, int, int, str] | None, bool]:
+    """(path, size, time of change, digest) and whether it was read now; None for a file that cannot be read."""
+    name = str(path.absolute())
+    try:
+        stat = path.stat()
+        size, changed, digest = known.get(name, (-1, -1, ""))
+        if (size, changed) == (stat.st_size, stat.st_mtime_ns):
+            return (name, size, changed, digest), False
+        return (name, stat.st_size, stat.st_mtime_ns, file_digest(path)), True
+    except OSError:
+        return None, False
 
 
 def _plain(value: Any) -> Any:

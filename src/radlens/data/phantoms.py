@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 from PIL import Image
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, field_validator
 
 from radlens.core.cohort import Cohort, make_cohort
 from radlens.core.errors import DataError, SpecError
-from radlens.core.parts import Dataset
+from radlens.core.parts import Dataset, Progress, unheard
 from radlens.core.regions import Annotations, Mask, Region
 from radlens.core.registry import register
 from radlens.core.store import fingerprint, source_digest, writing
@@ -48,7 +48,7 @@ class Phantoms(Dataset):
             raise ValueError("phantoms have the labels of chexpert-14")
         return value
 
-    def load(self, folder: Path, work: Path) -> Cohort:
+    def load(self, folder: Path, work: Path, progress: Progress = unheard) -> Cohort:
         """Draw the cases and render those whose file is not in `work` yet."""
         site = self._site()
         drawing = fingerprint(self.seed, asdict(site), self.size, source_digest("radlens.data.phantom"))
@@ -58,9 +58,11 @@ class Phantoms(Dataset):
         there = {entry.name for entry in os.scandir(images)} if images.is_dir() else set()
         absent = [index for index, path in enumerate(paths) if path.name not in there]
         workers = min(os.cpu_count() or 1, len(absent) // 64 + 1)
-        for index, phantom in zip(absent, render_many(self.seed, absent, site, self.size, workers), strict=True):
+        rendered = render_many(self.seed, absent, site, self.size, workers)
+        for done, (index, phantom) in enumerate(zip(absent, rendered, strict=True), 1):
             with writing(paths[index]) as aside:
                 Image.fromarray(phantom.pixels).save(aside, format="PNG")
+            progress(done, len(absent))
         self._index.update({case.image_id: index for index, case in enumerate(cases)})
         rows = [
             {
@@ -104,7 +106,11 @@ class Phantoms(Dataset):
         if unknown:
             raise SpecError(f"phantom prevalence: unknown finding {unknown[0]!r}; known: {', '.join(FINDINGS)}.")
         try:
-            changed = replace(site, **self.parameters)
+            changed = TypeAdapter(Site).validate_python({**asdict(site), **self.parameters})
             return changed.with_prevalence(self.prevalence)
-        except (TypeError, ValueError) as error:
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(step) for step in first["loc"]) or "parameters"
+            raise SpecError(f"phantom site {self.site!r}: {key}: {first['msg']}.") from error
+        except ValueError as error:
             raise SpecError(f"phantom site {self.site!r}: {error}") from error

@@ -11,11 +11,14 @@ import polars as pl
 
 from radlens.core.cohort import COLUMNS, Cohort, Uncertain, make_cohort
 from radlens.core.errors import DataError, SpecError, unknown_name
-from radlens.core.parts import Dataset
+from radlens.core.parts import Dataset, Progress, unheard
 from radlens.core.registry import register
 from radlens.core.store import file_digest
 from radlens.core.vocabulary import Vocabulary, load_vocabulary
 from radlens.data.tabular import read_table
+
+# a drive letter makes a path absolute on Windows alone
+_ABSOLUTE = r"^([A-Za-z]:)?[/\\]" if os.name == "nt" else "^/"
 
 
 @register("datasets", "table")
@@ -26,7 +29,8 @@ class Table(Dataset):
     image in `images`. id_column: what names an image (default: its file name, or its path as written where two file
     names are equal). patient_column, study_column, view_column, report_column: null where not given. labels: label of
     the vocabulary -> column (default: a column of the label's own name). uncertain: what -1 becomes. keep: further
-    columns to keep (default: all the others). separator: of a CSV (default: comma; tab for .tsv and .tab).
+    columns to keep (default: all the others). separator: of a CSV (default: comma; tab for .tsv and .tab). collection:
+    what the table is a copy of, such as `iu-xray`: where figures on it were published, the report shows them beside.
     """
 
     table: str
@@ -41,8 +45,9 @@ class Table(Dataset):
     uncertain: Uncertain = "ignore"
     keep: tuple[str, ...] | None = None
     separator: str | None = None
+    collection: str | None = None
 
-    def load(self, folder: Path, work: Path) -> Cohort:
+    def load(self, folder: Path, work: Path, progress: Progress = unheard) -> Cohort:
         """Read and check the table; that the images exist is not looked at here (`presence.missing_images`)."""
         vocabulary = load_vocabulary(self.vocabulary, folder)
         path = folder / self.table
@@ -64,7 +69,7 @@ class Table(Dataset):
             "images": str(images),
             "sha256": file_digest(path),
             "rows": rows.height,
-        }
+        } | ({"collection": self.collection} if self.collection else {})
         return make_cohort(
             path.name, pl.DataFrame(columns), vocabulary, uncertain=self.uncertain, source=source, notes=notes
         )
@@ -108,7 +113,7 @@ class Table(Dataset):
         _no_blank(written, path, self.image_column)
         base = str(images) if str(images).endswith(os.sep) else f"{images}{os.sep}"
         paths = written.to_frame("image").select(
-            pl.when(pl.col("image").str.starts_with(os.sep))
+            pl.when(pl.col("image").str.contains(_ABSOLUTE))
             .then(pl.col("image"))
             .otherwise(pl.lit(base) + pl.col("image"))
             .alias("path")

@@ -22,10 +22,14 @@ def read_table(path: Path, separator: str | None = None) -> pl.DataFrame:
     Raises `DataError` in one sentence for a file that is missing, empty, not UTF-8, or has a row with too few or too
     many fields or a column name that stands twice.
     """
-    if not path.is_file():
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError as error:
+        raise DataError(f"table {path} cannot be read: {error.strerror}.") from error
+    if size is None:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(f"table {path} {what}; expected a CSV, TSV or Parquet file.")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise DataError(f"table {path} is empty (0 bytes).")
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     suffix = suffixes[-1] if suffixes else ""
@@ -73,8 +77,12 @@ def _whole_numbers(rows: pl.DataFrame) -> pl.DataFrame:
     # pandas writes a blank as NaN.
     floats = [name for name, dtype in rows.schema.items() if dtype.is_float()]
     rows = rows.with_columns(pl.col(floats).fill_nan(None)) if floats else rows
-    whole = [name for name in floats if bool((rows[name].drop_nulls() == rows[name].drop_nulls().round()).all())]
+    whole = [name for name in floats if _is_whole(rows[name].drop_nulls())]
     return rows.with_columns(pl.col(whole).cast(pl.Int64, strict=False)) if whole else rows
+
+
+def _is_whole(values: pl.Series) -> bool:
+    return bool((values.is_finite() & (values == values.round()) & (values.abs() < 2**53)).all())
 
 
 def _reason(error: str) -> str:

@@ -30,6 +30,7 @@ class Example:
 
     pixels: uint8 (H, W) of the original. region: boolean (H, W), or None. maps: setting -> layer -> grid (h, w).
     scores: setting -> layer -> {"lift", "iou", "hit"}. probabilities: setting -> [0, 1].
+    flags: setting -> layer -> what makes the map meaningless (`SaliencyMaps.flags`); flagged maps only.
     """
 
     image_id: str
@@ -40,6 +41,7 @@ class Example:
     maps: Mapping[str, Mapping[str, npt.NDArray[np.floating]]]
     scores: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def choose_examples(
@@ -101,6 +103,7 @@ def _entry(folder: Path, example: Example) -> dict[str, Any]:
         "maps": maps,
         "scores": example.scores,
         "probabilities": example.probabilities,
+        "flags": example.flags,
     }
 
 

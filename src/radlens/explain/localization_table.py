@@ -11,8 +11,9 @@ import polars as pl
 from radlens.core.errors import DataError
 from radlens.core.regions import Annotations, Geometry, SaliencyMaps
 from radlens.explain.baselines import Grid, centre_map, label_prior, other_patient, region_on_grid
+from radlens.explain.definitions import DEFINITIONS as DEFINITIONS
 from radlens.explain.localization import Scores, score
-from radlens.explain.maps import CONSTANT
+from radlens.explain.maps import CONSTANT, LABEL_INVARIANT
 
 BASELINE = "baseline"
 CENTRE, LABEL_PRIOR, OTHER_PATIENT = "centre", "label-prior", "other-patient"
@@ -30,7 +31,10 @@ SCHEMA = {
     "lift": pl.Float64,
     "iou": pl.Float64,
     "lift_best_baseline": pl.Float64,
+    "lift_on_same_pairs": pl.Float64,
+    "pairs_compared": pl.Int64,
     "degenerate_maps": pl.Int64,
+    "label_invariant_maps": pl.Int64,
     "unreachable_share": pl.Float64,
     "undefined_regions": pl.Int64,
 }
@@ -54,7 +58,7 @@ class _Score:
     key: tuple[str, str, str]
     target: _Target
     scores: Scores
-    degenerate: bool
+    flag: str | None
 
 
 def localization_table(
@@ -70,7 +74,9 @@ def localization_table(
     all image-label pairs, `maps` of them); the same with method `other-patient:<method>` (the same label's map of the
     next other patient's image, put in this image's place); and setting `baseline` with methods `centre` (Gaussian) and
     `label-prior` (mean region of the label over other patients), layer `-`.
-    lift_best_baseline: the highest mean lift of the three, null in baseline rows. degenerate_maps: flagged constant.
+    lift_best_baseline: the highest mean lift of the three, each over the image-label pairs that have it;
+    lift_on_same_pairs: the row's own mean lift on those pairs, pairs_compared of them; all null in baseline rows.
+    degenerate_maps, label_invariant_maps: flagged constant, flagged the same for all labels.
     undefined_regions: regions that cover no pixel centre; they are left out of the means. Raises `DataError` when no
     region belongs to an explained image.
     """
@@ -91,9 +97,9 @@ def localization_table(
     for target in targets:
         region, visible = target.mask(), target.geometry.visible_mask()
         maps = [*_own_maps(results, target), *_strange_maps(results, target, priors[target.label], patients)]
-        for key, grid, degenerate in maps:
-            scores = score(target.geometry.enlarge(grid), region, visible, degenerate=degenerate)
-            found.append(_Score(key, target, scores, degenerate))
+        for key, grid, flag in maps:
+            scores = score(target.geometry.enlarge(grid), region, visible, degenerate=flag == CONSTANT)
+            found.append(_Score(key, target, scores, flag))
     return _summarise(found, patients)
 
 
@@ -107,21 +113,21 @@ def _targets(annotations: Annotations, labels: set[str], geometries: Mapping[str
 
 def _own_maps(
     results: Mapping[str, SaliencyMaps], target: _Target
-) -> Iterator[tuple[tuple[str, str, str], Grid, bool]]:
+) -> Iterator[tuple[tuple[str, str, str], Grid, str | None]]:
     for setting, maps in results.items():
         if target.image_id in maps.image_ids and target.label in maps.labels:
-            for method, layer, grid, degenerate in _of_image(maps, target.image_id, target.label):
-                yield (setting, method, layer), grid, degenerate
+            for method, layer, grid, flag in _of_image(maps, target.image_id, target.label):
+                yield (setting, method, layer), grid, flag
 
 
 def _strange_maps(
     results: Mapping[str, SaliencyMaps], target: _Target, prior: Mapping[str, Grid], patients: Mapping[str, str]
-) -> Iterator[tuple[tuple[str, str, str], Grid, bool]]:
+) -> Iterator[tuple[tuple[str, str, str], Grid, str | None]]:
     rows, columns = prior[target.image_id].shape
-    yield (BASELINE, CENTRE, "-"), centre_map(rows, columns), False
+    yield (BASELINE, CENTRE, "-"), centre_map(rows, columns), None
     mean = label_prior(prior, patients, target.image_id)
     if mean is not None:
-        yield (BASELINE, LABEL_PRIOR, "-"), mean, False
+        yield (BASELINE, LABEL_PRIOR, "-"), mean, None
     for setting, maps in results.items():
         if target.image_id not in maps.image_ids or target.label not in maps.labels:
             continue
@@ -131,16 +137,16 @@ def _strange_maps(
             maps.image_ids, patients, target.image_id
         )
         if other is not None:
-            for method, layer, grid, degenerate in _of_image(maps, other, target.label):
-                yield (setting, f"{OTHER_PATIENT}:{method}", layer), grid, degenerate
+            for method, layer, grid, flag in _of_image(maps, other, target.label):
+                yield (setting, f"{OTHER_PATIENT}:{method}", layer), grid, flag
 
 
-def _of_image(maps: SaliencyMaps, image_id: str, label: str) -> Iterator[tuple[str, str, Grid, bool]]:
+def _of_image(maps: SaliencyMaps, image_id: str, label: str) -> Iterator[tuple[str, str, Grid, str | None]]:
     image, column = maps.image_ids.index(image_id), maps.labels.index(label)
     for m, method in enumerate(maps.methods):
         for k, layer in enumerate(maps.layers):
-            degenerate = maps.flags.get((image, column, m, k)) == CONSTANT
-            yield method, layer, maps.maps[image, column, m, k].astype(np.float32), degenerate
+            flag = maps.flags.get((image, column, m, k))
+            yield method, layer, maps.maps[image, column, m, k].astype(np.float32), flag
 
 
 def _summarise(found: list[_Score], patients: Mapping[str, str]) -> pl.DataFrame:
@@ -148,7 +154,6 @@ def _summarise(found: list[_Score], patients: Mapping[str, str]) -> pl.DataFrame
     for one in found:
         for label in (one.target.label, ALL):
             groups.setdefault((*one.key, label), []).append(one)
-    lifts = {key: _mean(np.array([s.scores.lift for s in group])) for key, group in groups.items()}
     # labels in order of first appearance, `all` after them; baselines after the settings
     labels = [*dict.fromkeys(one.target.label for one in found), ALL]
     keys = sorted(dict.fromkeys(key[:3] for key in groups), key=lambda key: key[0] == BASELINE)
@@ -162,18 +167,39 @@ def _summarise(found: list[_Score], patients: Mapping[str, str]) -> pl.DataFrame
             hit, energy, lift, iou, unreachable = (_mean(column) for column in values.T)
             images = {one.target.image_id for one in group}
             counts = (len(images), len({patients[image] for image in images}), len(group))
-            best = None if key[0] == BASELINE or key[1].startswith(OTHER_PATIENT) else _best(lifts, key, label)
-            degenerate = sum(one.degenerate for one in group)
+            knows_nothing = key[0] == BASELINE or key[1].startswith(OTHER_PATIENT)
+            best = (None, None, None) if knows_nothing else _best(groups, key, label)
+            flagged = [sum(one.flag == flag for one in group) for flag in (CONSTANT, LABEL_INVARIANT)]
             undefined = int(np.isnan(values[:, -1]).sum())
-            rows.append((*key, label, *counts, hit, energy, lift, iou, best, degenerate, unreachable, undefined))
+            rows.append((*key, label, *counts, hit, energy, lift, iou, *best, *flagged, unreachable, undefined))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def _best(lifts: Mapping[tuple[str, str, str, str], float], key: tuple[str, str, str], label: str) -> float | None:
+def _best(
+    groups: Mapping[tuple[str, str, str, str], list[_Score]], key: tuple[str, str, str], label: str
+) -> tuple[float | None, float | None, int | None]:
+    """The highest mean lift of a rival, the own mean lift on that rival's pairs, and how many pairs those are.
+
+    A rival need not exist for every pair (a label of one patient has no prior); means over different pairs would
+    compare small regions with large ones.
+    """
     setting, method, layer = key
     rivals = ((BASELINE, CENTRE, "-"), (BASELINE, LABEL_PRIOR, "-"), (setting, f"{OTHER_PATIENT}:{method}", layer))
-    known = [lifts[*rival, label] for rival in rivals if (*rival, label) in lifts]
-    return max((value for value in known if not np.isnan(value)), default=None)
+    own = _lifts(groups[*key, label])
+    found = []
+    for rival in rivals:
+        theirs = _lifts(groups.get((*rival, label), []))
+        pairs = [pair for pair in own if pair in theirs]
+        if pairs:
+            rival_mean, own_mean = (float(np.mean([lifts[pair] for pair in pairs])) for lifts in (theirs, own))
+            found.append((rival_mean, own_mean, len(pairs)))
+    return max(found, key=lambda one: one[0]) if found else (None, None, None)
+
+
+def _lifts(group: list[_Score]) -> dict[tuple[str, str], float]:
+    """(image id, label) -> lift, where it is defined."""
+    lifts = {(one.target.image_id, one.target.label): one.scores.lift for one in group}
+    return {pair: value for pair, value in lifts.items() if not np.isnan(value)}
 
 
 def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:

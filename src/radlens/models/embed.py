@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from radlens.core.classifier import Encoder
 
 CHUNK = 256
-"""Images in one cache entry: a killed run loses at most so many."""
+"""Images in one cache entry, about: a killed run loses at most four times as many."""
 _TEXTS = 64
 
 
@@ -76,25 +76,43 @@ def cached_image_embeddings(
     failures: dict[int, ImageError] = {}
     agreements: list[float] = []
     all_cached = True
-    for start in range(0, len(paths), CHUNK):
-        chunk, known = paths[start : start + CHUNK], list(digests[start : start + CHUNK])
+    for start, stop in chunks(digests):
+        chunk, known = paths[start:stop], list(digests[start:stop])
         key = fingerprint("images", encoder_fingerprint, code, load_fingerprint, precision, known)
         encode = partial(_encode_chunk, encoder, chunk, known, load, progress, start, len(paths))
-        options = {"batch_size": batch_size, "precision": precision, "workers": workers, "measure": start == 0}
+        options = {"batch_size": batch_size, "precision": precision, "workers": workers}
         entry, was_cached = cache.arrays("embeddings", key, partial(encode, options))
         reasons = json.loads(bytes(entry["failures"]).decode())
+        if was_cached and any(_loads(load, chunk[int(row)]) for row in reasons):
+            # what failed then decodes now (a decoder was installed, there is more memory): make the entry anew
+            cache.path("embeddings", key).unlink()
+            entry, was_cached = cache.arrays("embeddings", key, partial(encode, options))
+            reasons = json.loads(bytes(entry["failures"]).decode())
         failures |= {start + int(row): ImageError(str(chunk[int(row)]), why) for row, why in reasons.items()}
         failures |= {start + i: _refusal(load, chunk[i]) for i, digest in enumerate(known) if digest is None}
         arrays.append(entry["embeddings"])
         agreements.append(float(entry["agreement"][0]))
         all_cached &= was_cached
         if progress is not None:
-            progress(min(start + CHUNK, len(paths)), len(paths))
+            progress(stop, len(paths))
     array = np.concatenate(arrays) if arrays else np.empty((0, encoder().dimension), np.float32)
     measured = [value for value in agreements if not np.isnan(value)]
     agreement = min(measured) if measured else None
     seconds = time.perf_counter() - from_start
     return ImageEmbeddings(array, dict(sorted(failures.items())), all_cached, agreement, seconds)
+
+
+def chunks(digests: Sequence[str | None]) -> Iterator[tuple[int, int]]:
+    """(start, stop) of chunks of about `CHUNK` images, cut by content.
+
+    An image that is added or left out changes its own chunk and leaves the others in the cache.
+    """
+    start = 0
+    for stop, digest in enumerate(digests, 1):
+        ends = digest is not None and int(digest[:8], 16) % CHUNK == 0
+        if ends or stop - start == 4 * CHUNK or stop == len(digests):
+            yield start, stop
+            start = stop
 
 
 def cached_text_embeddings(
@@ -108,9 +126,10 @@ def cached_text_embeddings(
 
 
 # what turns pixels and sentences into embeddings
-_CODE = ("radlens.core.transform", "radlens.core.class_token", *(f"radlens.models.{name}" for name in (
-    "encode", "encoder", "image_tower", "open_clip", "tokenizer", "weights"
-)))  # fmt: skip
+_CODE = (
+    *(f"radlens.core.{name}" for name in ("class_token", "regions", "transform")),
+    *(f"radlens.models.{name}" for name in ("encode", "encoder", "image_tower", "open_clip", "tokenizer", "weights")),
+)
 
 
 class _Once:
@@ -164,6 +183,14 @@ def _encode_texts(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.floa
             rows = order[start : start + _TEXTS]
             array[rows] = encoder.encode_texts([texts[i] for i in rows]).float().cpu().numpy()
     return array
+
+
+def _loads(load: Callable[[Path], npt.NDArray[np.uint8]], path: Path) -> bool:
+    try:
+        load(path)
+    except ImageError:
+        return False
+    return True
 
 
 def _refusal(load: Callable[[Path], npt.NDArray[np.uint8]], path: Path) -> ImageError:

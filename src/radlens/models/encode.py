@@ -46,17 +46,15 @@ def encode_images(
     batch_size: int = 32,
     precision: str = "float32",
     workers: int = 2,
-    measure: bool = True,
 ) -> Iterator[EncodedBatch]:
     """Embeddings of all images in order, un-normalised, a batch at a time.
 
     batch_size: at most; less on a CPU, and halved when a GPU runs out of memory. precision: `float32` or `bfloat16`
-    (autocast), whose agreement with float32 is then measured on the first batch
-    (`measure`). workers: threads that decode and transform,
-    at most two batches ahead. An image that `load` refuses is a NaN row and a failure, not an end.
+    (autocast), whose agreement with float32 is then measured on the first batch. workers: threads that decode and
+    transform, at most two batches ahead. An image that `load` refuses is a NaN row and a failure, not an end.
     """
     size = min(batch_size, _CPU_BATCH) if encoder.device.type == "cpu" else batch_size
-    run = _Runner(encoder, precision, size, measure and precision != "float32")
+    run = _Runner(encoder, precision, size)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         ahead: deque[Future[npt.NDArray[np.float32] | ImageError]] = deque()
         coming = iter(paths)
@@ -88,9 +86,9 @@ def _prepare(encoder: Encoder, load: Load, path: Path) -> npt.NDArray[np.float32
 
 
 class _Runner:
-    def __init__(self, encoder: Encoder, precision: str, limit: int, measure: bool) -> None:
+    def __init__(self, encoder: Encoder, precision: str, limit: int) -> None:
         self.encoder, self.precision, self.limit = encoder, precision, limit
-        self.measure = measure
+        self.measure = precision != "float32"
 
     def batch(self, start: int, prepared: Sequence[npt.NDArray[np.float32] | ImageError]) -> EncodedBatch:
         failures = {start + i: item for i, item in enumerate(prepared) if isinstance(item, ImageError)}
@@ -134,7 +132,9 @@ class _Runner:
         cast: AbstractContextManager[Any] = nullcontext()
         if precision == "bfloat16":
             cast = torch.autocast(device.type, dtype=torch.bfloat16)
-        with torch.inference_mode(), cast:
+        # float32 means float32: by default convolutions on CUDA would round to 10 bits
+        exact = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
+        with torch.inference_mode(), cast, exact:
             return self.encoder.encode_images(pixels.to(device, non_blocking=True)).float().cpu()
 
 

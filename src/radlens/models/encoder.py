@@ -37,7 +37,7 @@ class OpenClipEncoder:
         self.name = str(card["name"])
         self.fingerprint = str(card["fingerprint"])
         self.dimension = int(card["dimension"])
-        self.logit_scale = float(self.model.logit_scale.detach().double().exp())
+        self.logit_scale = float(self.model.logit_scale.detach().cpu().double().exp())
         self.pad = pad
         tower = image_tower(self.model.visual)
         self.grid = tower.grid if tower else (0, 0)

@@ -21,7 +21,7 @@ def fetch(hub: str, revision: str | None = None) -> Path:
     `ModelError` within seconds where there is no network, and when the model does not exist or holds no such files.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     name = hub.removeprefix(PREFIX)
     if not hub.startswith(PREFIX) or name.count("/") != 1:
@@ -30,6 +30,8 @@ def fetch(hub: str, revision: str | None = None) -> Path:
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
         find_files(folder)
         return folder
+    except HFValidationError as error:
+        raise ModelError(f"a hub model is written {PREFIX}owner/name, found {hub!r}: {_first_line(error)}.") from error
     except (LocalEntryNotFoundError, ModelError):
         pass  # not downloaded, or not to the end
     by_hand = "download its files elsewhere and name their folder, model: {path: DIR}"
@@ -42,7 +44,7 @@ def fetch(hub: str, revision: str | None = None) -> Path:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, weights]))
     except HfHubHTTPError as error:
         raise ModelError(f"model {hub} cannot be downloaded ({_first_line(error)}); {by_hand}.") from error
-    except OSError as error:
+    except (OSError, _broken_off(HfHubHTTPError)) as error:
         raise ModelError(f"the download of {hub} broke off ({_first_line(error)}); run again to resume it.") from error
     find_files(folder)
     return folder
@@ -71,6 +73,12 @@ def _unreachable() -> str | None:
         return None  # it answers
     except (OSError, ValueError) as error:
         return _first_line(getattr(error, "reason", error))
+
+
+def _broken_off(kind: type[Exception]) -> type[Exception]:
+    # the client library's own base of "the connection broke", which has changed with the library and is no OSError
+    found = (base for base in kind.__mro__ if base.__name__ == "HTTPError" and issubclass(base, Exception))
+    return next(found, kind)
 
 
 def _first_line(error: object) -> str:

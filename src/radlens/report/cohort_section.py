@@ -45,6 +45,15 @@ class Leakage:
 
 
 @dataclass(frozen=True)
+class DecodingNotes:
+    """How many images decoding changed, and one of them with what was done to it (empty where the run names none)."""
+
+    images: int
+    image_id: str
+    note: str
+
+
+@dataclass(frozen=True)
 class CohortSection:
     """All that the cohort section shows."""
 
@@ -56,15 +65,14 @@ class CohortSection:
     method: str
     notes: tuple[str, ...]
     skipped: tuple[dict[str, str], ...]
-    windowed: int
+    decoded: DecodingNotes
 
 
 def cohort_section(run: RunContents) -> CohortSection:
-    """Counts of the split card, notes of the cohort, and images that were skipped or windowed."""
+    """Counts of the split card, notes of the cohort, and images that were skipped or changed when decoded."""
     card = run.split_card
     notes = [str(x) for x in (*listed(run.facts, "notes"), *listed(card, "warnings"))]
     skipped = [x for x in listed(run.facts, "skipped_images") if isinstance(x, dict)]
-    windowed = number(run.facts.get("windowed_images"))
     return CohortSection(
         sizes=tuple(_size(card, split) for split in run.splits),
         labels=tuple(_label(run, label) for label in run.labels),
@@ -78,8 +86,14 @@ def cohort_section(run: RunContents) -> CohortSection:
         method=str(card.get("method") or ""),
         notes=tuple(dict.fromkeys(notes)),
         skipped=tuple({k: str(x.get(k, "")) for k in ("image_id", "row", "reason")} for x in skipped),
-        windowed=int(windowed) if math.isfinite(windowed) else 0,
+        decoded=_decoded(section(run.facts, "image_notes")),
     )
+
+
+def _decoded(notes: dict[str, Any]) -> DecodingNotes:
+    images = number(notes.get("images"))
+    image_id, note = next(iter(section(notes, "first").items()), ("", ""))
+    return DecodingNotes(int(images) if math.isfinite(images) else 0, str(image_id), str(note))
 
 
 def _state(key: str, value: float) -> str:

@@ -10,7 +10,7 @@ _FURTHER = ("#CC79A7", "#56B4E9", "#8C6D1F", "#5B5FC7", "#7A7A7A")
 POSITIVE = "#D55E00"
 """Marks what a label says yes to; no setting has it."""
 OUTLINE = (0, 229, 255)
-"""Radiologist's region over a film or a heatmap: far from every colour of the heatmap."""
+"""Annotated region over a film or a heatmap: far from every colour of the heatmap."""
 
 
 def setting_colours(settings: Sequence[str]) -> dict[str, str]:

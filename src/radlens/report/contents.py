@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,13 +41,11 @@ class RunContents:
     tables: dict[str, tuple[Row, ...]]
     definitions: tuple[dict[str, Any], ...]
     examples: dict[str, Any]
-    cohort: pl.DataFrame | None
 
     @cached_property
     def settings(self) -> tuple[str, ...]:
         """Settings in the order of the overall table."""
-        rows = self.tables["overall"] or self.tables["per_label"]
-        return tuple(dict.fromkeys(row.get("setting", "") for row in rows))
+        return _settings(self.tables)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -82,6 +81,22 @@ class RunContents:
         known = [number(row.get("test_positives")) for row in rows.values()]
         return next((value for value in known if value == value), float("nan"))
 
+    def truth(self, image_ids: Collection[str]) -> pl.DataFrame | None:
+        """`image_id` and a column a label that the cohort has, of these images alone; None without a cohort.
+
+        Raises `StoreError` when the cohort's file is damaged. Reports and paths of 400,000 images stay on disk.
+        """
+        path = self.folder / "cohort.parquet"
+        if not path.is_file():
+            return None
+        try:
+            known = pl.scan_parquet(path)
+            present = set(known.collect_schema())
+            wanted = known.select("image_id", *(label for label in self.labels if label in present))
+            return wanted.filter(pl.col("image_id").is_in(list(image_ids))).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise StoreError(_damaged(path, error)) from error
+
     @cached_property
     def estimable(self) -> tuple[str, ...]:
         """Labels with at least `FEW` positives in the test split."""
@@ -95,18 +110,19 @@ def read_run(folder: Path) -> RunContents:
     """
     if not (folder / "run.json").is_file():
         raise StoreError(f"{folder} is not a run folder: it has no run.json; name a folder that `radlens run` wrote.")
-    tables = ("overall", "per_label", "per_domain", "separability", "localization", "embedding_view")
-    definitions = _json(folder / "tables" / "definitions.json", [])
+    names = ("overall", "per_label", "per_domain", "separability", "localization", "embedding_view")
+    tables = {name: _csv(folder / "tables" / f"{name}.csv") for name in names}
+    stated = (_json(folder / "tables" / name, []) for name in ("definitions.json", "localization_definitions.json"))
+    definitions = [one for listing in stated if isinstance(listing, list) for one in listing]
     return RunContents(
         folder=folder,
         facts=_mapping(folder / "run.json"),
         study=_study(folder / "study.yaml"),
         split_card=_mapping(folder / "split_card.json"),
-        cards={path.parent.name: _mapping(path) for path in sorted(folder.glob("classifiers/*/card.json"))},
-        tables={name: _csv(folder / "tables" / f"{name}.csv") for name in tables},
+        cards=_cards(folder / "classifiers", _settings(tables)),
+        tables=tables,
         definitions=tuple(d for d in definitions if isinstance(d, dict) and d.get("column")),
         examples=_mapping(folder / "saliency" / "examples.json"),
-        cohort=_parquet(folder / "cohort.parquet"),
     )
 
 
@@ -120,6 +136,20 @@ def listed(values: dict[str, Any], key: str) -> list[Any]:
     """A list inside a mapping; empty when absent or of another kind."""
     inner = values.get(key)
     return inner if isinstance(inner, list) else []
+
+
+def _settings(tables: Mapping[str, tuple[Row, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row.get("setting", "") for row in tables["overall"] or tables["per_label"]))
+
+
+def _cards(folder: Path, settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Cards of the run's own settings: a folder left over from a setting that the study dropped is none of them."""
+    paths = {setting: (folder / setting / "card.json").resolve() for setting in settings}
+    return {
+        setting: _mapping(path)
+        for setting, path in paths.items()
+        if path.is_relative_to(folder.resolve()) and path.is_file()
+    }
 
 
 def _json(path: Path, absent: Any) -> Any:
@@ -155,15 +185,6 @@ def _csv(path: Path) -> tuple[Row, ...]:
         with path.open(encoding="utf-8", newline="") as file:
             return tuple({k: v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file))
     except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise StoreError(_damaged(path, error)) from error
-
-
-def _parquet(path: Path) -> pl.DataFrame | None:
-    if not path.is_file():
-        return None
-    try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
         raise StoreError(_damaged(path, error)) from error
 
 

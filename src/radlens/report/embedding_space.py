@@ -99,9 +99,10 @@ def embedding_view(run: RunContents) -> EmbeddingView | None:
     rows = run.tables["embedding_view"]
     split = "test" if any(row.get("split") == "test" for row in rows) else ""
     rows = tuple(row for row in rows if not split or row.get("split") == split)
-    if not rows or run.cohort is None:
+    table = run.truth({row.get("image_id", "") for row in rows}) if rows else None
+    if table is None:
         return None
-    truth = _truth(run, run.cohort)
+    truth = _truth(run, table)
     by_setting: dict[str, list[Row]] = {}
     for row in rows:
         by_setting.setdefault(row.get("setting", ""), []).append(row)
@@ -120,12 +121,12 @@ def embedding_view(run: RunContents) -> EmbeddingView | None:
     return EmbeddingView(views, tuple(choices), split, len(shown))
 
 
-def _truth(run: RunContents, cohort: pl.DataFrame) -> dict[str, dict[int, int | None]]:
+def _truth(run: RunContents, table: pl.DataFrame) -> dict[str, dict[int, int | None]]:
     """Image -> place of a choice -> 1, 0 or None. Place 0 is "any finding": a positive label that is not no-finding."""
-    labels = [label for label in run.labels if label in cohort.columns]
+    labels = [label for label in run.labels if label in table.columns]
     place = {label: run.labels.index(label) + 1 for label in labels}
     truth: dict[str, dict[int, int | None]] = {}
-    for row in cohort.select("image_id", *labels).iter_rows(named=True):
+    for row in table.iter_rows(named=True):
         findings = [row[label] for label in labels if label.strip().lower() != "no finding"]
         known = [value for value in findings if value is not None]
         truth[row["image_id"]] = {0: int(any(known)) if known else None} | {place[x]: row[x] for x in labels}

@@ -43,7 +43,21 @@ def model_facts(run: RunContents) -> tuple[Fact, ...]:
         for name in names
         if model.get(name)
     ]
-    return tuple((name.capitalize().replace("Url", "Source"), value) for name, value in values)
+    stated = tuple((name.capitalize().replace("Url", "Source"), value) for name, value in values)
+    return stated + _weights(section(model, "weights"))
+
+
+def _weights(weights: dict[str, Any]) -> tuple[Fact, ...]:
+    """Which file the weights came from; a digest's first 12 digits tell two revisions apart."""
+    found: list[Fact] = [("Weights", text(weights["file"]))] if weights.get("file") else []
+    size = number(weights.get("bytes"))
+    if math.isfinite(size):
+        found.append(("Size of weights", f"{show(size, 'count')} bytes"))
+    if weights.get("sha256"):
+        found.append(("SHA-256 of weights", f"{text(weights['sha256'])[:12]}…"))
+    if weights.get("revision"):
+        found.append(("Revision of weights", text(weights["revision"])))
+    return tuple(found)
 
 
 def run_facts(run: RunContents) -> tuple[Fact, ...]:
@@ -56,7 +70,7 @@ def run_facts(run: RunContents) -> tuple[Fact, ...]:
     ]
     agreement = number(facts.get("agreement_bfloat16"))
     if math.isfinite(agreement):
-        found.append(("Agreement of bfloat16 with float32", f"mean cosine {agreement:.6f}"))
+        found.append(("Agreement of bfloat16 with float32", f"least cosine {agreement:.6f}"))
     if math.isfinite(number(embedding.get("seconds"))):
         speed = number(embedding.get("images_per_second"))
         rate = f", {speed:.1f} images/s" if math.isfinite(speed) else ""
@@ -101,8 +115,7 @@ def definition_facts(run: RunContents) -> tuple[dict[str, str], ...]:
 
 def setting_cards(run: RunContents) -> tuple[SettingCard, ...]:
     """A card a setting, in the run's order."""
-    names = [s for s in run.settings if s in run.cards] + [s for s in run.cards if s not in run.settings]
-    return tuple(_card(name, run.cards[name]) for name in names)
+    return tuple(_card(name, card) for name, card in run.cards.items())
 
 
 def text(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from radlens.report.columns import Kind, show
 from radlens.report.contents import FEW, RunContents, number, section
-from radlens.report.localization import best_lift
+from radlens.report.localization import BestLift, best_lift
 
 
 def question(run: RunContents) -> str:
@@ -19,9 +19,11 @@ def question(run: RunContents) -> str:
     size = f", {show(images, 'count')} images" if images == images else ""
     size += f" of {show(patients, 'count')} patients" if size and patients == patients else ""
     settings = join(run.settings) or "no setting"
+    revision = str(section(model, "weights").get("revision") or "")
+    unknown = " (weights unknown to its card)" if revision.startswith("unknown") else ""
     where = str(cohort.get("name") or cohort.get("dataset") or "the cohort")
     return (
-        f"Can {name} be trusted on {where}{size}, how should it be adapted ({settings}), "
+        f"Can {name}{unknown} be trusted on {where}{size}, how should it be adapted ({settings}), "
         "and does it look at the right place?"
     )
 
@@ -121,16 +123,32 @@ def _localization(run: RunContents) -> str:
     found = best_lift(run)
     if found is None:
         return ""
-    setting, layer, lift, rival = found
+    where = f"{found.setting}, layer {found.layer}" if found.layer else found.setting
+    counted = f"; {_counted(found)}" if _counted(found) else ""
     text = (
-        f"Where it looks: the highest lift over the readers' regions is {show(lift, 'number')} "
-        f"({setting}{f', layer {layer}' if layer else ''}), where 1 is a map spread evenly"
+        f"Where it looks: the highest lift over the annotated regions is {show(found.lift, 'number')} "
+        f"({where}{counted}), where 1 is a map spread evenly."
     )
-    if math.isfinite(rival):
-        text += f" and the best map that never saw the image reaches {show(rival, 'number')}"
-        if rival >= lift:
-            text += ": the heatmaps point no better than that"
-    return text + "."
+    if math.isfinite(found.rival) and math.isfinite(found.own):
+        there = f"{found.pairs:.0f} of these regions" if math.isfinite(found.pairs) else "these regions"
+        text += (
+            f" The best map that never saw the image reaches {show(found.rival, 'number')} on {there}, "
+            f"the heatmaps there {show(found.own, 'number')}"
+        )
+        text += ": they point no better than that." if found.rival >= found.own else "."
+    if not found.images >= FEW and math.isfinite(found.images):
+        text += f" Fewer than {FEW} images: treat as not estimable."
+    return text
+
+
+def _counted(found: BestLift) -> str:
+    """39 regions on 8 images of 6 patients; a region is all that is marked of one label on one image."""
+    regions, images, patients = (
+        f"{count:.0f} {noun if count == 1 else noun + 's'}" if math.isfinite(count) else ""
+        for count, noun in ((found.regions, "region"), (found.images, "image"), (found.patients, "patient"))
+    )
+    text = f"{regions} on {images}" if regions and images else regions or images
+    return f"{text} of {patients}" if text and patients else text
 
 
 def _no_intervals(run: RunContents) -> str:

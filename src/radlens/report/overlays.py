@@ -1,4 +1,4 @@
-"""Heatmaps over films, and the radiologist's outline, as JPEG data URIs at the size they are shown."""
+"""Heatmaps over films, and the outline of the annotated region, as JPEG data URIs at the size they are shown."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ SIDE = 288
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture and what stands under it; `uri` is empty where there is no map."""
+    """One picture and what stands under it; `uri` is empty where there is no map. flagged: the map means nothing."""
 
     uri: str
     caption: str
     alt: str
+    flagged: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _example(run: RunContents, entry: dict[str, Any]) -> Example:
     size = _shown(film)
     plain = np.asarray(film.resize(size, Image.Resampling.LANCZOS)) if film else np.zeros((SIDE, SIDE), np.uint8)
     region = _region(run, entry.get("region"), size)
-    maps, scores = section(entry, "maps"), section(entry, "scores")
+    maps, scores, flags = section(entry, "maps"), section(entry, "scores"), section(entry, "flags")
     settings = [s for s in run.settings if s in maps] + [s for s in maps if s not in run.settings]
     layers = tuple(dict.fromkeys(layer for s in settings for layer in section(maps, s)))
     rows = []
@@ -91,15 +92,31 @@ def _example(run: RunContents, entry: dict[str, Any]) -> Example:
         panels = []
         for layer in layers:
             heat = _heat(run, section(maps, setting).get(layer), size)
+            flag = str(section(flags, setting).get(layer) or "")
             alt = f"{setting}, layer {layer}: heatmap for {label} on {image_id}"
-            uri = _uri(overlay(plain, heat, region)) if heat is not None else ""
-            caption = _scores(section(section(scores, setting), layer)) if uri else ""
-            panels.append(Panel(uri, caption, alt))
+            panels.append(_panel(plain, heat, region, flag, section(section(scores, setting), layer), alt))
         probability = number(section(entry, "probabilities").get(setting))
         rows.append(PanelRow(setting, show(probability, "share") if probability == probability else "", tuple(panels)))
-    reader = "region drawn by the reader" if region is not None else "no region"
-    alone = Panel(_uri(overlay(plain, None, region)), reader, f"film {image_id} with the {label} region outlined")
+    outlined = "annotated region" if region is not None else "no region"
+    alone = Panel(_uri(overlay(plain, None, region)), outlined, f"film {image_id} with the {label} region outlined")
     return Example(image_id, label, alone, layers, tuple(rows))
+
+
+def _panel(
+    film: npt.NDArray[np.uint8],
+    heat: npt.NDArray[np.float64] | None,
+    region: npt.NDArray[np.bool_] | None,
+    flag: str,
+    scores: dict[str, Any],
+    alt: str,
+) -> Panel:
+    """A map with its scores; a flagged one is told as such, and its scores, which mean nothing, are left out."""
+    if flag == "constant":
+        return Panel("", "constant: no map", alt, flagged=True)
+    if heat is None:
+        return Panel("", "", alt)
+    told = "the same for every label" if flag == "label-invariant" else flag
+    return Panel(_uri(overlay(film, heat, region)), told or _scores(scores), alt, flagged=bool(flag))
 
 
 def _scores(values: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from radlens.report.contents import FEW, RunContents, listed, read_run, section
 from radlens.report.embedding_space import HEIGHT, WIDTH, embedding_view, separability_table
 from radlens.report.facts import definition_facts, model_facts, run_facts, setting_cards, stage_facts, version_facts
 from radlens.report.findings import findings, question
-from radlens.report.localization import localization_detail, localization_table
+from radlens.report.localization import localization_detail, localization_table, region_notes, region_source
 from radlens.report.overlays import examples
 from radlens.report.published import published_for
 from radlens.report.results import detail_table, domain_table, label_table, overall_table
@@ -82,6 +82,8 @@ def _values(run: RunContents) -> dict[str, Any]:
         "examples": pictures,
         "localization": localization_table(run, known),
         "localization_detail": localization_detail(run, known),
+        "region_source": region_source(run),
+        "region_notes": region_notes(run),
         "definitions": definition_facts(run),
         "model_facts": model_facts(run),
         "model_notes": [str(note) for note in listed(model, "notes")],

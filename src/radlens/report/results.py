@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from radlens.report.columns import MISSING, Column
 from radlens.report.contents import FEW, RunContents, number
 from radlens.report.published import Figures, Published
-from radlens.report.tables import Cell, Head, Table, TableRow, agreed, arrow, cell, compared, setting_heads
+from radlens.report.tables import Cell, Head, Table, TableRow, agreed, arrow, cell, compared, setting_heads, too_few
 
 Columns = Mapping[str, Column]
 Colours = Mapping[str, str]
@@ -64,13 +64,7 @@ def overall_table(run: RunContents, columns: Columns, colours: Colours, paper: P
             block.append(TableRow(column.heading, tuple(cells), title=column.text, arrow=arrow(column)))
         if block:
             rows += [TableRow(title), *block]
-    ranked = max((number(row.get("labels_counted")) for row in rows_of.values()), default=math.nan)
-    notes = []
-    if math.isfinite(ranked):
-        notes.append(
-            f"Macro means count {ranked:.0f} of {len(run.labels)} labels: a label without a positive "
-            "(for AUROC also without a negative) in the test split is undefined, not zero."
-        )
+    notes = _counted(run, rows_of)
     definition = next(
         (row["separability_definition"] for row in rows_of.values() if row.get("separability_definition")), ""
     )
@@ -130,7 +124,8 @@ def domain_table(run: RunContents, columns: Columns, colours: Colours, paper: Pu
             *compared([number(found.get(s, {}).get("f1")) for s in settings], columns["f1"], few),
         ]
         ratio = columns["separability_ratio"]
-        cells += compared([number(found.get(s, {}).get("separability_ratio")) for s in settings], ratio)
+        cells += compared([number(found.get(s, {}).get("separability_ratio")) for s in settings], ratio, few)
+        cells.append(_shuffled(run, found, ratio, few))
         cells += _paper_cells(paper, paper.domain if paper else {}, domain, columns["f1"])
         rows.append(TableRow(domain, tuple(cells), remark="few" if _counted_few(positives) else ""))
     heads = (
@@ -138,6 +133,7 @@ def domain_table(run: RunContents, columns: Columns, colours: Colours, paper: Pu
         Head("F1 of always yes", kind="chance", title="2p / (1 + p), p the prevalence"),
         *setting_heads(settings, colours),
         *setting_heads(settings, colours),
+        Head("Shuffled labels", kind="chance", title=_CHANCE["separability_ratio"][1]),
         *_paper_heads(paper),
     )
     groups = (
@@ -145,6 +141,7 @@ def domain_table(run: RunContents, columns: Columns, colours: Colours, paper: Pu
         Head("", 1, kind="chance"),
         Head("F1 ↑", len(settings)),
         Head("Separability ratio ↑", len(settings)),
+        Head("", 1, kind="chance"),
     )
     return Table("Domain", heads, tuple(rows), (*groups, *_paper_group(paper)))
 
@@ -166,6 +163,28 @@ def detail_table(run: RunContents, columns: Columns) -> Table:
         Head("Threshold rule", kind="words"),
     )
     return Table("Label", heads, tuple(rows))
+
+
+def _counted(run: RunContents, rows: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """How many labels the macro means average, where the run says so."""
+    counted, ranked = (
+        max((number(row.get(key)) for row in rows.values()), default=math.nan)
+        for key in ("labels_counted", "macro_auroc_labels_counted")
+    )
+    if not math.isfinite(counted):
+        return []
+    own = f" (macro AUROC counts {ranked:.0f})" if math.isfinite(ranked) and ranked != counted else ""
+    return [
+        f"Macro means count {counted:.0f} of {len(run.labels)} labels{own}: a label without a positive "
+        "(for AUROC also without a negative) in the test split is undefined, not zero."
+    ]
+
+
+def _shuffled(run: RunContents, found: Mapping[str, Mapping[str, str]], ratio: Column, few: bool) -> Cell:
+    """The separability ratio of shuffled labels: as grey as the ratio where that rests on few images."""
+    shown = agreed(run, found, "separability_ratio_null", ratio)
+    title = too_few("positives in the test split") if few else _CHANCE["separability_ratio"][1]
+    return Cell(shown, kind="chance few" if few else "chance", title=title)
 
 
 def _counted_few(positives: float) -> bool:

@@ -68,13 +68,19 @@ def cell(value: float, column: Column, mark: Mark = "", kind: str = "", title: s
     return Cell(text, mark, kind, title or (NOT_ESTIMABLE if text == MISSING else ""))
 
 
-def compared(values: Sequence[float], column: Column, few: bool = False) -> list[Cell]:
-    """One cell a setting, best and worst marked; with `few` all are grey and none is marked."""
+def compared(
+    values: Sequence[float], column: Column, few: bool = False, of: str = "positives in the test split"
+) -> list[Cell]:
+    """One cell a setting, best and worst marked; with `few` (of what, names `of`) all are grey and none is marked."""
     if few:
-        why = f"fewer than {FEW} positives in the test split: treat as not estimable"
-        return [cell(value, column, kind="few", title=why) for value in values]
+        return [cell(value, column, kind="few", title=too_few(of)) for value in values]
     named = marks(values, column.direction, column.kind)
     return [cell(value, column, mark) for value, mark in zip(values, named, strict=True)]
+
+
+def too_few(of: str) -> str:
+    """Why a figure is grey."""
+    return f"fewer than {FEW} {of}: treat as not estimable"
 
 
 def arrow(column: Column) -> str:

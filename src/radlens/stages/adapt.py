@@ -37,8 +37,11 @@ def fit_setting(context: Context, setting: SettingSpec, learning: Learning) -> S
     place, table = folder / "classifiers" / setting.title, folder / "predictions" / f"{setting.title}.parquet"
     part: Setting = build_part("settings", setting.name, setting.options())
     cohort = learning.cohort
-    code = source_digest("radlens.adapt", "radlens.evaluate.thresholds", "radlens.core.classifier")
+    code = source_digest(
+        "radlens.adapt", "radlens.evaluate.thresholds", "radlens.core.classifier", type(part).__module__
+    )
     key = fingerprint(
+        *(cohort.table["image_id"].to_list(), _model_reference(context)),
         *(learning.key, cohort.targets(), cohort.table["split"].to_list(), cohort.vocabulary.to_dict()),
         *(setting.name, setting.title, part.model_dump(), context.spec.evaluate.model_dump(), context.spec.seed, code),
     )
@@ -80,6 +83,7 @@ def _fit(
         "threshold_rules": list(rules),
         "encoder": {"fingerprint": source.fingerprint, "name": source.card["name"]},
         "model": _model_reference(context),
+        "precision": spec.compute.precision,
         "embeddings": learning.key,
         "seed": spec.seed,
     }

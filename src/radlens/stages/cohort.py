@@ -12,18 +12,20 @@ import numpy as np
 
 from radlens.core.cohort import SPLITS, Cohort
 from radlens.core.errors import DataError, ImageError
-from radlens.core.parts import Dataset
-from radlens.core.spec import StudySpec, build_part
+from radlens.core.parts import Dataset, Progress, unheard
+from radlens.core.spec import SplitSpec, StudySpec, build_part
 from radlens.core.store import fingerprint, source_digest, write_json, writing
 from radlens.data.presence import missing_images, require_images
 from radlens.data.splits import assign_split, split_card
 from radlens.stages.context import Context
 
 
-def read_cohort(spec: StudySpec, work: Path, skip_bad_images: bool) -> tuple[Dataset, Cohort]:
+def read_cohort(
+    spec: StudySpec, work: Path, skip_bad_images: bool, progress: Progress = unheard
+) -> tuple[Dataset, Cohort]:
     """The data set and its cohort, without a split. A missing image raises `DataError` unless bad ones are skipped."""
     dataset: Dataset = build_part("datasets", spec.cohort.dataset, spec.cohort.options())
-    cohort = dataset.load(spec.folder, work)
+    cohort = dataset.load(spec.folder, work, progress)
     if not skip_bad_images:
         require_images(cohort)
     return dataset, cohort
@@ -45,11 +47,11 @@ def split_cohort(context: Context, cohort: Cohort, digests: Sequence[str | None]
     """Give the cohort its split; write `cohort.parquet` and `split_card.json`."""
     spec = context.spec.split
     folder = context.run.folder
-    key = fingerprint(cohort_fingerprint(cohort), spec.model_dump(), source_digest("radlens.data.splits"), digests)
+    code = source_digest("radlens.data.splits", "radlens.data.stratification")
+    key = fingerprint(cohort_fingerprint(cohort), cohort.table["path"].to_list(), spec.model_dump(), code, digests)
 
     def make() -> Iterable[Path]:
-        shares: dict[str, float] = {name: getattr(spec, name) for name in SPLITS}
-        divided = assign_split(cohort, shares, spec.seed)
+        divided = divide(cohort, spec)
         card = split_card(divided, spec, digests)
         with writing(folder / "cohort.parquet") as aside:
             divided.table.write_parquet(aside)
@@ -63,6 +65,11 @@ def split_cohort(context: Context, cohort: Cohort, digests: Sequence[str | None]
     for warning in json.loads((folder / "split_card.json").read_text("utf-8")).get("warnings", []):
         context.tell.warn(warning)
     return cohort.with_split(table["split"].to_list())
+
+
+def divide(cohort: Cohort, spec: SplitSpec) -> Cohort:
+    """The cohort with its split; one that cannot be split raises `DataError`."""
+    return assign_split(cohort, {name: getattr(spec, name) for name in SPLITS}, spec.seed)
 
 
 def cohort_fingerprint(cohort: Cohort) -> str:

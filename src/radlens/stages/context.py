@@ -27,6 +27,11 @@ class Context:
     skip_bad_images: bool = False
     _encoder: Encoder | None = field(default=None, repr=False)
 
+    @property
+    def loaded(self) -> bool:
+        """Whether a stage has needed the encoder already."""
+        return self._encoder is not None
+
     def encoder(self) -> Encoder:
         """The frozen encoder on the study's device."""
         if self._encoder is None:

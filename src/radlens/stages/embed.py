@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from radlens.core.cohort import Cohort
 from radlens.core.errors import DataError, ImageError
-from radlens.core.notes import ImageNotes
+from radlens.core.image_facts import ImageFacts
 from radlens.core.parts import Floats
 from radlens.core.store import fingerprint, source_digest
 from radlens.data.images import read_image
@@ -19,6 +19,7 @@ from radlens.stages.context import Context
 
 _DECODING = ("radlens.data.images", "radlens.data.decoded", "radlens.data.dicom", "radlens.data.windowing")
 
+_SHARED = ("radlens.core.transform", "radlens.core.regions", "radlens.core.class_token")
 _SHOWN = 20
 """Notes of so many images are listed in run.json, beside their number."""
 
@@ -32,7 +33,7 @@ def embed_images(context: Context, cohort: Cohort, digests: Sequence[str | None]
     compute = context.spec.compute
     paths = [Path(path) for path in cohort.table["path"]]
     rows = {path: row for row, path in enumerate(paths)}
-    notes = ImageNotes(context.cache.folder)
+    facts = ImageFacts(context.cache.folder)
 
     def load(path: Path) -> npt.NDArray[np.uint8]:
         try:
@@ -42,8 +43,8 @@ def embed_images(context: Context, cohort: Cohort, digests: Sequence[str | None]
                 raise
             raise DataError(_bad(cohort, rows[path], error)) from error
         digest = digests[rows[path]]
-        if image.note and digest is not None:
-            notes.remember(digest, image.note)
+        if digest is not None:
+            facts.remember(digest, image.pixels.shape[1], image.pixels.shape[0], image.note)
         return image.pixels
 
     with context.tell.bar("encoding images") as progress:
@@ -63,7 +64,7 @@ def embed_images(context: Context, cohort: Cohort, digests: Sequence[str | None]
     if found.failures and not context.skip_bad_images:
         row, error = next(iter(found.failures.items()))
         raise DataError(_bad(cohort, row, error))
-    known = notes.of(digests)
+    known = facts.notes(digests)
     noted = [(row, known[digest]) for row, digest in enumerate(digests) if digest in known]
     examples = {cohort.table["image_id"][row]: text for row, text in noted[:_SHOWN]}
     context.run.facts["image_notes"] = {"images": len(noted), "first": examples}
@@ -87,10 +88,12 @@ def embed_texts(context: Context, texts: Sequence[str]) -> Floats:
 
 def embedding_key(context: Context, digests: Sequence[str | None]) -> str:
     """Fingerprint of the embeddings of these images by this encoder at this precision."""
-    decoding, encoding = source_digest(*_DECODING), source_digest("radlens.models", "radlens.core.transform")
+    encoding = source_digest("radlens.models", *_SHARED)
+    decoding = source_digest(*_DECODING)
     return fingerprint(context.source.fingerprint, context.spec.compute.precision, list(digests), decoding, encoding)
 
 
 def _bad(cohort: Cohort, row: int, error: ImageError) -> str:
     image_id = cohort.table["image_id"][row]
-    return f"row {row + 1}, image id {image_id!r}: {error}; mend or remove it, or go on with --skip-bad-images."
+    what = str(error).rstrip(".")
+    return f"row {row + 1}, image id {image_id!r}: {what}; mend or remove it, or go on with --skip-bad-images."

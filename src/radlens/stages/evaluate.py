@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from radlens.core.cohort import Cohort
+from radlens.core.registry import parts
 from radlens.core.store import fingerprint, source_digest, write_json, writing
 from radlens.evaluate.scoring import metric_definitions
 from radlens.evaluate.tables import (
@@ -30,7 +31,9 @@ def write_tables(context: Context, cohort: Cohort, results: Sequence[SettingResu
     """`tables/*.csv`, the definitions of their columns, and the flat view of the embedding space."""
     folder = context.run.folder / "tables"
     keys = [stage.key for name, stage in context.run.stages.items() if name.startswith("setting:")]
-    key = fingerprint(keys, cohort.groups().tolist(), context.spec.seed, source_digest("radlens.evaluate"))
+    outsiders = sorted({p.module.partition(":")[0] for p in parts("metrics").values() if p.entry_point is not None})
+    code = source_digest("radlens.evaluate", *outsiders)
+    key = fingerprint(keys, cohort.groups().tolist(), context.spec.seed, code)
 
     def make() -> Iterable[Path]:
         seed, vocabulary = context.spec.seed, cohort.vocabulary

@@ -38,12 +38,17 @@ def show_examples(
         width, height = films[image_id]
         region = annotations.mask(image_id, label, height, width) if annotations is not None else None
         one = annotations.of([image_id]) if annotations is not None else None
-        grids, scores, probabilities = {}, {}, {}
+        grids, scores, probabilities, flags = {}, {}, {}, {}
         for result in results:
             found = maps[result.setting]
             row, column = found.image_ids.index(image_id), found.labels.index(label)
             grids[result.setting] = {
                 layer: found.maps[row, column, 0, k].astype(np.float32) for k, layer in enumerate(found.layers)
+            }
+            flags[result.setting] = {
+                layer: found.flags[row, column, 0, k]
+                for k, layer in enumerate(found.layers)
+                if (row, column, 0, k) in found.flags
             }
             test_row = result.test.image_ids.index(image_id)
             probabilities[result.setting] = float(result.test.probabilities[test_row, column])
@@ -51,7 +56,8 @@ def show_examples(
                 scores[result.setting] = _own_scores({result.setting: found}, one, geometries, films, label)
         pixels = films.pixels(image_id)
         grey = pixels if pixels.ndim == 2 else np.round(pixels.mean(axis=2)).astype(np.uint8)
-        examples.append(Example(image_id, label, grey, geometries[image_id], region, grids, scores, probabilities))
+        geometry = geometries[image_id]
+        examples.append(Example(image_id, label, grey, geometry, region, grids, scores, probabilities, flags))
     method = next(iter(maps.values())).methods[0]
     listed = write_gallery(folder, examples, method=method, rule=rule)
     pictures = [path for name in ("images", "regions", "maps") for path in sorted((folder / name).glob("*.png"))]

@@ -12,14 +12,16 @@ import polars as pl
 
 from radlens.core.classifier import load_classifier
 from radlens.core.cohort import Cohort
-from radlens.core.errors import DataError
+from radlens.core.image_facts import ImageFacts
 from radlens.core.parts import AnnotationFormat, Dataset
 from radlens.core.regions import Annotations, Geometry, SaliencyMaps
+from radlens.core.registry import get
 from radlens.core.spec import ExplainSpec, build_part
 from radlens.core.store import fingerprint, source_digest
 from radlens.evaluate.tables import SettingResult
 from radlens.explain.localization_table import localization_table
 from radlens.explain.maps import load_maps, saliency_maps, save_maps
+from radlens.explain.sites import check_sites, resolve_sites
 from radlens.stages.context import Context
 from radlens.stages.evaluate import write_csv
 from radlens.stages.examples import show_examples
@@ -37,13 +39,20 @@ def explain(
     results: Sequence[SettingResult],
 ) -> None:
     """`saliency/` and, where there are regions, `tables/localization.csv`."""
-    films = Films(cohort)
+    films = Films(cohort, digests, ImageFacts(context.cache.folder))
     given = _given(context, spec, cohort, films)
     drawn = _draw(given, cohort, spec.images, context.spec.seed)
     if not drawn:
         context.tell.warn("no test image has a finding to explain; no maps were drawn.")
         return
     annotations = given.of(drawn) if given is not None else dataset.annotations(cohort, drawn)
+    if (known := given or annotations) is not None:
+        context.run.facts["annotations"] = {
+            "source": known.source,
+            "regions": len(known.regions),
+            "images": len(known.image_ids()),
+            "left_out": known.left_out,
+        }
     context.tell.say(f"explaining {len(drawn)} test images by {', '.join(spec.methods)}")
     content = dict(zip(cohort.table["image_id"], digests, strict=True))
     shown = [content[image_id] for image_id in drawn]
@@ -51,22 +60,18 @@ def explain(
     _score(context, annotations, films, drawn, maps, results)
 
 
+def check_layers(context: Context, spec: ExplainSpec) -> None:
+    """Refuse a layer that does not exist, or has no gradient, before anything is fitted, if the encoder is loaded."""
+    if context.loaded:
+        check_sites(context.encoder(), resolve_sites(context.encoder(), spec.layers))
+
+
 def _given(context: Context, spec: ExplainSpec, cohort: Cohort, films: Films) -> Annotations | None:
     """The regions of the study's annotation file; None where it names none."""
     if spec.annotations is None or spec.format is None:
         return None
     reader: AnnotationFormat = build_part("formats", spec.format, spec.options())
-    path = context.spec.folder / spec.annotations
-    if not path.is_file():
-        raise DataError(f"explain.annotations: {path} does not exist.")
-    found = reader.read(path, cohort.vocabulary.names, films)
-    context.run.facts["annotations"] = {
-        "source": found.source,
-        "regions": len(found.regions),
-        "images": len(found.image_ids()),
-        "left_out": found.left_out,
-    }
-    return found
+    return reader.read(context.spec.folder / spec.annotations, cohort.vocabulary.names, films)
 
 
 def _draw(given: Annotations | None, cohort: Cohort, limit: int, seed: int) -> list[str]:
@@ -93,7 +98,8 @@ def _maps(
     context: Context, spec: ExplainSpec, films: Films, drawn: Sequence[str], content: Sequence[Any], setting: str
 ) -> SaliencyMaps:
     run, folder = context.run, context.run.folder / "saliency"
-    code = source_digest("radlens.explain.maps", "radlens.explain.passes", "radlens.explain.saliency")
+    outsiders = {get("saliency", method).__module__ for method in spec.methods}
+    code = source_digest("radlens.explain", "radlens.core.class_token", *sorted(outsiders))
     made_with = run.stages[f"setting:{setting}"].key
     key = fingerprint(made_with, list(drawn), list(content), list(spec.methods), list(spec.layers), code)
 
@@ -125,7 +131,8 @@ def _score(
 ) -> None:
     run = context.run
     keys = [stage.key for name, stage in run.stages.items() if name.startswith("maps:")]
-    key = fingerprint(keys, annotations, context.spec.seed, source_digest("radlens.explain"))
+    code = source_digest("radlens.explain", "radlens.core.regions", "radlens.stages.examples")
+    key = fingerprint(keys, annotations, context.spec.seed, code)
 
     def make() -> Iterable[Path]:
         size = context.encoder().transform.size

@@ -10,14 +10,17 @@ import numpy.typing as npt
 import polars as pl
 
 from radlens.core.cohort import Cohort
+from radlens.core.image_facts import ImageFacts
 from radlens.data.images import read_image
 
 
 class Films(Mapping[str, tuple[int, int]]):
-    """Image id -> (width, height), found by decoding when asked for."""
+    """Image id -> (width, height), remembered from an earlier decoding or found by one when asked for."""
 
-    def __init__(self, cohort: Cohort) -> None:
+    def __init__(self, cohort: Cohort, digests: Sequence[str | None], facts: ImageFacts) -> None:
         self._cohort = cohort
+        self._facts = facts
+        self._digests = dict(zip(cohort.table["image_id"], digests, strict=True))
         self._paths = dict(zip(cohort.table["image_id"], cohort.table["path"], strict=True))
         self._sizes: dict[str, tuple[int, int]] = {}
         groups = [str(group) for group in cohort.groups()]
@@ -39,7 +42,14 @@ class Films(Mapping[str, tuple[int, int]]):
 
     def __getitem__(self, image_id: str) -> tuple[int, int]:
         if image_id not in self._sizes:
-            self.pixels(image_id)
+            known = self._facts.size(self._digests[image_id])
+            if known is None:
+                self.pixels(image_id)
+                digest = self._digests[image_id]
+                if digest is not None:
+                    self._facts.remember_size(digest, *self._sizes[image_id])
+            else:
+                self._sizes[image_id] = known
         return self._sizes[image_id]
 
     def __contains__(self, image_id: object) -> bool:

@@ -42,7 +42,7 @@ def summarise(context: Context, cohort: Cohort) -> None:
         model=model,
         cohort={
             "name": cohort.name,
-            "dataset": context.spec.cohort.dataset,
+            "dataset": cohort.source.get("collection") or context.spec.cohort.dataset,
             "images": len(cohort),
             "patients": len(set(cohort.groups())),
             "source": dict(cohort.source),
@@ -58,6 +58,8 @@ def write_page(context: Context) -> Path:
     keys = [stage.key for stage in run.stages.values()]
     about = {name: value for name, value in run.facts.items() if name not in _CHANGING}
     key = fingerprint(keys, repr(about), source_digest("radlens.report"))
+    # the page reads the folder: nothing of an earlier study may be left in it
+    run.remove_leftovers(keep="report.html")
     run.stage("report", key, lambda: (write_report(run.folder),))
     run.finish()
     return run.folder / "report.html"
