@@ -218,14 +218,14 @@ def test_sixteen_bit_images_are_windowed_and_counted(site: Path) -> None:
     done = radlens("run", "study.yaml", "--out", "out", cwd=site)
     assert done.returncode == 0, done.stderr
     facts = json.loads((site / "out" / "run.json").read_text("utf-8"))
-    assert facts["windowed_images"] == 40
+    assert facts["image_notes"]["images"] == 40
     assert "window" in (site / "out" / "report.html").read_text("utf-8")
     vectors = pl.read_csv(site / "out" / "tables" / "embedding_view.csv")
     # all white images would share one embedding
     assert vectors["x"].n_unique() > 5
     again = radlens("run", "study.yaml", "--out", "other", cwd=site)
     assert again.returncode == 0
-    assert json.loads((site / "other" / "run.json").read_text("utf-8"))["windowed_images"] == 40
+    assert json.loads((site / "other" / "run.json").read_text("utf-8"))["image_notes"]["images"] == 40
 
 
 def test_a_label_without_positives_in_a_split_is_said_and_not_an_error(site: Path) -> None:

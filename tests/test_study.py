@@ -54,7 +54,8 @@ def recorded(out: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RADLENS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        # the cache of all tests: a study whose images moved would rightly be split anew
+        patch.setenv("RADLENS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         out = tmp_path_factory.mktemp("runs") / "small"
         run(study(miniature), out)
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,10 @@ def test_a_full_gpu_halves_the_batch(
         list(encode_images(encoder, paths, decode))
 
 
+def digest(*of: object) -> str:
+    return hashlib.sha256(repr(of).encode()).hexdigest()
+
+
 class _Counted:
     def __init__(self, encoder: OpenClipEncoder) -> None:
         self.encoder, self.calls = encoder, 0
@@ -135,7 +140,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     encoder: OpenClipEncoder, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embed, "CHUNK", 8)
-    digests: list[str | None] = [f"content {i}" for i in range(21)]
+    digests: list[str | None] = [digest(i) for i in range(21)]
 
     def run(cache: str, load: object = decode) -> tuple[embed.ImageEmbeddings, int]:
         make = _Counted(encoder)
@@ -158,7 +163,9 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     with pytest.raises(KeyboardInterrupt):
         run("resumed", killed)
     resumed, _ = run("resumed", counted)
-    assert sorted(decoded) == sorted(paths[8:])
+    cut = next(start for start, stop in embed.chunks(digests) if start <= 10 < stop)
+    assert cut > 0
+    assert sorted(decoded) == sorted(paths[cut:])
     np.testing.assert_array_equal(resumed.array, straight.array)
     again, calls = run("resumed", killed)
     assert (again.cached, calls) == (True, 0)
@@ -168,7 +175,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(
 def test_failures_are_told_again_from_the_cache(encoder: OpenClipEncoder, paths: list[Path], tmp_path: Path) -> None:
     paths[4].write_bytes(b"no image")
     paths[9].unlink()
-    digests: list[str | None] = [None if i == 9 else f"content {i}" for i in range(21)]
+    digests: list[str | None] = [None if i == 9 else digest(i) for i in range(21)]
     make = _Counted(encoder)
     first, second = (
         cached_image_embeddings(Cache(tmp_path / "cache"), "f", make, paths, digests, decode) for _ in range(2)
@@ -181,6 +188,34 @@ def test_failures_are_told_again_from_the_cache(encoder: OpenClipEncoder, paths:
     assert (first.cached, second.cached, make.calls) == (False, True, 1)
 
 
+def test_what_decodes_at_last_is_encoded_at_last(encoder: OpenClipEncoder, paths: list[Path], tmp_path: Path) -> None:
+    digests: list[str | None] = [digest(i) for i in range(21)]
+
+    def without_decoder(path: Path) -> npt.NDArray[np.uint8]:
+        if path == paths[4]:
+            raise ImageError(str(path), "install a decoder")
+        return decode(path)
+
+    def run(load: object) -> embed.ImageEmbeddings:
+        return cached_image_embeddings(Cache(tmp_path), "f", lambda: encoder, paths, digests, load)  # type: ignore[arg-type]
+
+    assert list(run(without_decoder).failures) == [4]
+    mended = run(decode)
+    assert not mended.failures and np.isfinite(mended.array).all()
+    assert run(decode).cached
+
+
+@pytest.mark.parametrize("change", ["first left out", "one added"])
+def test_a_changed_cohort_keeps_most_chunks(change: str) -> None:
+    digests: list[str | None] = [digest(i) for i in range(5000)]
+    other = digests[1:] if change == "first left out" else [*digests[:2500], digest("new"), *digests[2500:]]
+    before, after = ({tuple(x[a:b]) for a, b in embed.chunks(x)} for x in (digests, other))
+    assert len(after - before) <= 2 and len(before) > 10
+    spans = list(embed.chunks(digests))
+    assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])] and spans[-1][1] == 5000
+    assert max(stop - start for start, stop in spans) <= 4 * embed.CHUNK
+
+
 def test_the_key_holds_all_that_changes_an_embedding(
     encoder: OpenClipEncoder, paths: list[Path], tmp_path: Path
 ) -> None:
@@ -188,7 +223,7 @@ def test_the_key_holds_all_that_changes_an_embedding(
 
     def is_cached(**changes: str) -> bool:
         options = base | changes
-        digests = [f"{options['content']} {i}" for i in range(3)]
+        digests = [digest(options["content"], i) for i in range(3)]
         return cached_image_embeddings(
             Cache(tmp_path / "cache"), options["fingerprint"], lambda: encoder, paths[:3], digests, decode,
             load_fingerprint=options["load_fingerprint"], precision=options["precision"],
@@ -205,7 +240,7 @@ def test_the_key_holds_all_that_changes_an_embedding(
 def test_progress_reaches_the_end(encoder: OpenClipEncoder, paths: list[Path], tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     cached_image_embeddings(
-        Cache(tmp_path / "cache"), "f", lambda: encoder, paths, ["d"] * 21, decode,
+        Cache(tmp_path / "cache"), "f", lambda: encoder, paths, [digest(0)] * 21, decode,
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert told == sorted(told)

@@ -41,7 +41,7 @@ def test_it_has_biomedclips_layout_in_miniature(source: ModelSource, encoder: En
 def test_a_word_changes_a_sentence(encoder: Encoder) -> None:
     with torch.no_grad():
         stated, denied = encoder.encode_texts(["there is a pleural effusion", "there is no pleural effusion"])
-    assert torch.cosine_similarity(stated, denied, dim=0) < 0.9
+    assert torch.cosine_similarity(stated, denied, dim=0) < 0.97
 
 
 @pytest.mark.slow

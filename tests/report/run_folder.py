@@ -80,6 +80,7 @@ def build(folder: Path, *, dataset: str = "table", localization: bool = True, sa
                     "inter_class_distance": 11 + _STRENGTH[setting],
                     "intra_class_distance": 10.5,
                     "separability_ratio": (11 + _STRENGTH[setting]) / 10.5 if len(members) > 1 else math.nan,
+                    "separability_ratio_null": 1.04 + 0.001 * len(members),
                 }
             )
     _csv(folder / "tables/overall.csv", overall)
@@ -92,6 +93,8 @@ def build(folder: Path, *, dataset: str = "table", localization: bool = True, sa
         _json(folder / "classifiers" / setting / "card.json", _card(setting))
     if localization:
         _csv(folder / "tables/localization.csv", _localization(random))
+        stated = {"column": "lift", "table": "localization", "text": "energy / area", "direction": "higher"}
+        _json(folder / "tables/localization_definitions.json", [stated | {"bounds": [0, None], "source": "METHODS 6"}])
     if saliency:
         _saliency(folder / "saliency", ids, random)
     return folder
@@ -148,6 +151,7 @@ def _overall(setting: str, rows: list[dict[str, Any]], test: int, random: np.ran
         "separability_definition": "pairwise, un-normalised",
         "separability_ratio_null": (1.0032, 1.0032, 1.0051)[place],
         "labels_counted": 13,
+        "macro_auroc_labels_counted": 12,
         "macro_f1_always_positive": mean("f1_always_positive"),
         "macro_f1_oracle": mean("f1_oracle"),
         "test_images": test,
@@ -208,6 +212,12 @@ def _facts(dataset: str, images: int) -> dict[str, Any]:
             "parameters": 5_812_331,
             "notes": ["Never saw a radiograph of a person."],
             "url": "https://example.org/model",
+            "weights": {
+                "file": "open_clip_model.safetensors",
+                "bytes": 23_249_324,
+                "sha256": "0123456789abcdef" * 4,
+                "revision": "the released file",
+            },
         },
         "stages": {
             "cohort": {"seconds": 0.42, "cached": False, "key": "a1"},
@@ -220,7 +230,8 @@ def _facts(dataset: str, images: int) -> dict[str, Any]:
         "skipped_images": [
             {"image_id": "broken.png", "row": 17, "reason": "image broken.png: truncated after 812 bytes"}
         ],
-        "windowed_images": 1,
+        "image_notes": {"images": 3, "first": {HOSTILE: "16-bit: windowed 12..4095 to 8 bit"}},
+        "annotations": {"source": "exact masks of the phantoms", "regions": 41, "images": 20, "left_out": {}},
         "cohort": {
             "name": "demo cohort",
             "dataset": dataset,
@@ -316,8 +327,11 @@ def _localization(random: np.random.Generator) -> list[dict[str, Any]]:
             who = {"setting": setting, "method": method, "layer": layer, "label": label}
             scores = {"hit_rate": hit, "energy_in_region": energy, "lift": lift, "iou": iou}
             own = setting != "baseline" and method == "grad-cam"
-            rival = {"lift_best_baseline": 1.31 if own and images else ""}
-            rows.append(who | {"images": images, "patients": images} | scores | rival)
+            rival = {"lift_best_baseline": 1.31, "lift_on_same_pairs": 1.47, "pairs_compared": images - 1}
+            rival = rival if own and images else dict.fromkeys(rival, "")
+            counts = {"images": images, "patients": images // 2, "maps": 2 * images}
+            flagged = {"degenerate_maps": 3, "label_invariant_maps": 4, "unreachable_share": 0.125}
+            rows.append(who | counts | scores | rival | flagged)
     return rows
 
 
@@ -344,6 +358,7 @@ def _saliency(folder: Path, ids: list[str], random: np.random.Generator) -> None
                 lift, iou = random.random(2) * (2.5, 0.5)
                 scores.setdefault(setting, {})[layer] = {"lift": lift, "iou": iou, "hit": bool(random.random() > 0.5)}
         maps["zero-shot"]["-1"] = "absent.png"
+        flags = {"zero-shot": {"-3": "constant", "-5": "label-invariant"}} if label == "Edema" else {}
         entries.append(
             {
                 "image_id": image_id,
@@ -352,6 +367,7 @@ def _saliency(folder: Path, ids: list[str], random: np.random.Generator) -> None
                 "region": "region.png",
                 "maps": maps,
                 "scores": scores,
+                "flags": flags,
             }
             | {"probabilities": {s: float(random.random()) for s in SETTINGS}}
         )

@@ -190,6 +190,6 @@ def test_localisation_stands_beside_its_baselines(page: str) -> None:
     looks = rows(page, "looks")
     assert {"centre", "label-prior"} <= set(looks)
     assert not [c for c in (*looks["centre"], *looks["label-prior"]) if mark(c)]
-    summary = page.split("Against the readers’ regions")[1].split("</table>")[0]
+    summary = page.split("Against the annotated regions")[1].split("</table>")[0]
     assert "another patient" not in summary.split("<tbody>")[1]
     assert "another patient’s grad-cam" in page

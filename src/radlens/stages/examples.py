@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -60,8 +62,16 @@ def show_examples(
         examples.append(Example(image_id, label, grey, geometry, region, grids, scores, probabilities, flags))
     method = next(iter(maps.values())).methods[0]
     listed = write_gallery(folder, examples, method=method, rule=rule)
-    pictures = [path for name in ("images", "regions", "maps") for path in sorted((folder / name).glob("*.png"))]
-    return [listed, *pictures]
+    return [listed, *(folder / name for name in _pictures(json.loads(listed.read_text("utf-8"))["examples"]))]
+
+
+def _pictures(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every picture that examples.json names, each once."""
+    named: dict[str, None] = {}
+    for entry in entries:
+        maps = (path for layers in entry["maps"].values() for path in layers.values())
+        named |= dict.fromkeys(path for path in (entry["image"], entry["region"], *maps) if path is not None)
+    return list(named)
 
 
 def _own_scores(

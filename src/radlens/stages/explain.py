@@ -17,8 +17,9 @@ from radlens.core.parts import AnnotationFormat, Dataset
 from radlens.core.regions import Annotations, Geometry, SaliencyMaps
 from radlens.core.registry import get
 from radlens.core.spec import ExplainSpec, build_part
-from radlens.core.store import fingerprint, source_digest
+from radlens.core.store import fingerprint, source_digest, write_json
 from radlens.evaluate.tables import SettingResult
+from radlens.explain.definitions import DEFINITIONS
 from radlens.explain.localization_table import localization_table
 from radlens.explain.maps import load_maps, saliency_maps, save_maps
 from radlens.explain.sites import check_sites, resolve_sites
@@ -137,11 +138,12 @@ def _score(
     def make() -> Iterable[Path]:
         size = context.encoder().transform.size
         geometries = {image_id: Geometry(*films[image_id], size) for image_id in drawn}
-        tables = []
+        tables: list[Path] = []
         if annotations is not None and annotations.regions:
             table = localization_table(maps, annotations, geometries, films.patients)
-            write_csv(run.folder / "tables" / "localization.csv", table)
-            tables.append(run.folder / "tables" / "localization.csv")
+            tables = [run.folder / "tables" / name for name in ("localization.csv", "localization_definitions.json")]
+            write_csv(tables[0], table)
+            write_json(tables[1], DEFINITIONS)
         seed = context.spec.seed
         gallery = show_examples(run.folder / "saliency", annotations, films, maps, results, geometries, seed)
         return *tables, *gallery

@@ -48,7 +48,6 @@ def summarise(context: Context, cohort: Cohort) -> None:
             "source": dict(cohort.source),
         },
         notes=list(cohort.notes),
-        windowed_images=run.facts["image_notes"]["images"],
     )
 
 
