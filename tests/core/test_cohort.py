@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from radlens.core.cohort import COLUMNS, Uncertain, make_cohort
 from radlens.core.errors import DataError
-from radlens.core.vocabulary import load_vocabulary, vocabulary_from_dict
+from radlens.core.vocabulary import Label, Vocabulary, load_vocabulary, vocabulary_from_dict
 
 LABELS = vocabulary_from_dict(
     {"name": "v", "label": [{"name": n, "positive": ["a"], "negative": ["b"]} for n in ("Edema", "Mass")]}
@@ -116,3 +116,28 @@ def test_many_rows_are_checked_in_columns_not_one_by_one() -> None:
     cohort = make_cohort("c", big, load_vocabulary("chexpert-14"))
     assert time.process_time() - begin < 3
     np.testing.assert_array_equal(np.isnan(cohort.targets()), (values == "-1") | (values == ""))
+
+
+def test_blank_patients_are_not_one_patient() -> None:
+    table = pl.DataFrame({"image_id": ["a", "b", "c"], "path": ["a", "b", "c"], "patient_id": ["", " ", "p"]})
+    cohort = make_cohort("c", table.with_columns(pl.lit(1).alias("Edema")), load_vocabulary("chexpert-14"))
+    assert cohort.groups().tolist() == ["image:a", "image:b", "p"]
+    assert any("2 of 3 images name no patient" in note for note in cohort.notes)
+
+
+def test_a_further_column_may_be_called_row() -> None:
+    table = pl.DataFrame({"image_id": ["a", "b"], "path": ["a", "b"], "row": ["7", "8"], "Edema": [1, 0]})
+    assert make_cohort("c", table, load_vocabulary("chexpert-14")).table["row"].to_list() == ["7", "8"]
+
+
+def test_categorical_labels_are_read() -> None:
+    labels = pl.Series("Edema", ["1", "0", None], dtype=pl.Categorical)
+    table = pl.DataFrame({"image_id": ["a", "b", "c"], "path": ["a", "b", "c"]}).with_columns(labels)
+    assert make_cohort("c", table, load_vocabulary("chexpert-14")).table["Edema"].to_list() == [1, 0, None]
+
+
+def test_a_label_cannot_take_a_columns_name() -> None:
+    vocabulary = Vocabulary("v", (Label("split", None, ("a",), ("b",)),))
+    table = pl.DataFrame({"image_id": ["a"], "path": ["a"], "split": [1]})
+    with pytest.raises(DataError, match="split"):
+        make_cohort("c", table, vocabulary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, field_validator
 
 from radlens.core.cohort import Cohort, make_cohort
-from radlens.core.errors import DataError, SpecError
+from radlens.core.errors import DataError, SpecError, unknown_name
 from radlens.core.parts import Dataset, Progress, unheard
 from radlens.core.regions import Annotations, Mask, Region
 from radlens.core.registry import register
@@ -102,9 +102,13 @@ class Phantoms(Dataset):
 
     def _site(self) -> Site:
         site = _SITES[self.site]
-        unknown = sorted(set(self.prevalence) - set(FINDINGS))
-        if unknown:
-            raise SpecError(f"phantom prevalence: unknown finding {unknown[0]!r}; known: {', '.join(FINDINGS)}.")
+        for name in self.prevalence:
+            if name not in FINDINGS:
+                raise SpecError(f"phantom prevalence: {unknown_name('finding', name, FINDINGS)}")
+        known = [field.name for field in fields(Site)]
+        for name in self.parameters:
+            if name not in known:
+                raise SpecError(f"phantom site {self.site!r}: {unknown_name('parameter', name, known)}")
         try:
             changed = TypeAdapter(Site).validate_python({**asdict(site), **self.parameters})
             return changed.with_prevalence(self.prevalence)
