@@ -182,3 +182,28 @@ def test_a_folder_with_other_files_is_not_written_into(miniature: Path, tmp_path
     with pytest.raises(RadlensError, match="holds files but no run"):
         run(study(miniature), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.docx"]
+
+
+def test_bad_annotations_are_told_before_anything_is_fitted(miniature: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("image,label,x,y,w,h\nno-such-image,Cardiomegaly,1,1,5,5\n")
+    asked = {"annotations": str(tmp_path / "boxes.csv"), "format": "boxes-csv"}
+    with pytest.raises(RadlensError, match=r"boxes\.csv"):
+        run(study(miniature, explain=asked), tmp_path / "out")
+    assert not (tmp_path / "out" / "classifiers").exists()
+
+
+def test_what_was_never_assessed_is_not_predicted(miniature: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    rows = []
+    for i in range(24):
+        Image.fromarray(generator.integers(0, 255, (40, 40), np.uint8)).save(tmp_path / f"{i}.png")
+        rows.append({"file": f"{i}.png", "patient": f"p{i}", "Edema": i % 2, "Fracture": None})
+    pl.DataFrame(rows).write_csv(tmp_path / "labels.csv")
+    cohort = {"dataset": "table", "table": str(tmp_path / "labels.csv"), "image_column": "file"}
+    cohort |= {"patient_column": "patient"}
+    run(study(miniature, cohort=cohort, settings=["linear-probe"], explain=None), tmp_path / "out")
+    found = predict_images(tmp_path / "out" / "classifiers" / "linear-probe", [tmp_path / "0.png"]).to_dicts()[0]
+    assert found["Edema"] is not None and found["Edema decision"] in (0, 1)
+    assert found["Fracture"] is None and found["Fracture decision"] is None

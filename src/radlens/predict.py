@@ -17,7 +17,7 @@ from radlens.models.loading import load_encoder, resolve
 
 
 def predict_images(folder: Path, images: Sequence[Path]) -> pl.DataFrame:
-    """A row an image: `image`, a probability a label, and `<label> decision` by the classifier's thresholds.
+    """A row an image: `image`, a probability a label (null where it was never assessed), `<label> decision`.
 
     Raises `ModelError` when the folder is no classifier or its model has changed, `ImageError` for a bad image.
     """
@@ -36,6 +36,9 @@ def predict_images(folder: Path, images: Sequence[Path]) -> pl.DataFrame:
             pl.DataFrame(classifier.probabilities(batch.embeddings), list(classifier.vocabulary.names))
         )
     scores = pl.concat(probabilities)
+    # what was not assessed in training has no score, though a head of zeros gives one
+    unknown = [pl.lit(None, pl.Float64).alias(label) for label in card.get("not_estimable", [])]
+    scores = scores.with_columns(unknown)
     if classifier.thresholds is not None:
         decisions = [
             (pl.col(label) >= limit).cast(pl.Int8).alias(f"{label} decision")

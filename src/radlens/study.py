@@ -23,7 +23,7 @@ from radlens.stages.cohort import divide, missing, read_cohort, refuse_empty, sk
 from radlens.stages.context import Context
 from radlens.stages.embed import embed_images, embed_texts, embedding_key
 from radlens.stages.evaluate import write_tables
-from radlens.stages.explain import check_layers, explain
+from radlens.stages.explain import explain, plan_explanation
 from radlens.stages.report import save_study, summarise, write_page
 
 _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "polars", "pydicom", "Pillow")
@@ -59,8 +59,6 @@ def run_study(spec: StudySpec, out: Path, tell: Teller | None = None, *, skip_ba
 
     tell.say(f"encoding {len(cohort)} images")
     found = embed_images(context, cohort, digests)
-    if spec.explain is not None:
-        check_layers(context, spec.explain)
     failures = found.failures | gone
     run.facts["skipped_images"] = skipped(cohort, failures)
     good = np.array([row not in failures for row in range(len(cohort))])
@@ -70,10 +68,11 @@ def run_study(spec: StudySpec, out: Path, tell: Teller | None = None, *, skip_ba
 
     cohort = split_cohort(context, cohort, digests)
     learning = Learning(cohort, embeddings, embedding_key(context, digests), lambda texts: embed_texts(context, texts))
+    plan = plan_explanation(context, dataset, cohort, digests)
     results = [fit_setting(context, setting, learning) for setting in spec.settings]
     write_tables(context, cohort, results)
-    if spec.explain is not None:
-        explain(context, spec.explain, dataset, cohort, digests, results)
+    if plan is not None:
+        explain(context, plan, results)
     summarise(context, cohort)
     return write_page(context)
 

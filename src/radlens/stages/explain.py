@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,21 +31,30 @@ from radlens.stages.films import Films
 _BATCH = 4
 
 
-def explain(
-    context: Context,
-    spec: ExplainSpec,
-    dataset: Dataset,
-    cohort: Cohort,
-    digests: Sequence[str | None],
-    results: Sequence[SettingResult],
-) -> None:
-    """`saliency/` and, where there are regions, `tables/localization.csv`."""
+@dataclass(frozen=True)
+class Plan:
+    """What is to be explained: which test images, their files' digests, and the regions that are known of them."""
+
+    spec: ExplainSpec
+    films: Films
+    drawn: tuple[str, ...]
+    content: tuple[str | None, ...]
+    annotations: Annotations | None
+
+
+def plan_explanation(context: Context, dataset: Dataset, cohort: Cohort, digests: Sequence[str | None]) -> Plan | None:
+    """Check layers and annotations, and draw the images, before anything is fitted. None where nothing is asked for."""
+    spec = context.spec.explain
+    if spec is None:
+        return None
+    if context.loaded:
+        check_sites(context.encoder(), resolve_sites(context.encoder(), spec.layers))
     films = Films(cohort, digests, ImageFacts(context.cache.folder))
     given = _given(context, spec, cohort, films)
     drawn = _draw(given, cohort, spec.images, context.spec.seed)
     if not drawn:
-        context.tell.warn("no test image has a finding to explain; no maps were drawn.")
-        return
+        context.tell.warn("no test image has a finding to explain; no maps will be drawn.")
+        return None
     annotations = given.of(drawn) if given is not None else dataset.annotations(cohort, drawn)
     if (known := given or annotations) is not None:
         context.run.facts["annotations"] = {
@@ -54,17 +63,15 @@ def explain(
             "images": len(known.image_ids()),
             "left_out": known.left_out,
         }
-    context.tell.say(f"explaining {len(drawn)} test images by {', '.join(spec.methods)}")
     content = dict(zip(cohort.table["image_id"], digests, strict=True))
-    shown = [content[image_id] for image_id in drawn]
-    maps = {r.setting: _maps(context, spec, films, drawn, shown, r.setting) for r in results}
-    _score(context, annotations, films, drawn, maps, results)
+    return Plan(spec, films, tuple(drawn), tuple(content[image_id] for image_id in drawn), annotations)
 
 
-def check_layers(context: Context, spec: ExplainSpec) -> None:
-    """Refuse a layer that does not exist, or has no gradient, before anything is fitted, if the encoder is loaded."""
-    if context.loaded:
-        check_sites(context.encoder(), resolve_sites(context.encoder(), spec.layers))
+def explain(context: Context, plan: Plan, results: Sequence[SettingResult]) -> None:
+    """`saliency/` and, where there are regions, `tables/localization.csv`."""
+    context.tell.say(f"explaining {len(plan.drawn)} test images by {', '.join(plan.spec.methods)}")
+    maps = {result.setting: _maps(context, plan, result.setting) for result in results}
+    _score(context, plan, maps, results)
 
 
 def _given(context: Context, spec: ExplainSpec, cohort: Cohort, films: Films) -> Annotations | None:
@@ -95,14 +102,13 @@ def _draw(given: Annotations | None, cohort: Cohort, limit: int, seed: int) -> l
     return list(drawn)
 
 
-def _maps(
-    context: Context, spec: ExplainSpec, films: Films, drawn: Sequence[str], content: Sequence[Any], setting: str
-) -> SaliencyMaps:
+def _maps(context: Context, plan: Plan, setting: str) -> SaliencyMaps:
+    spec, films, drawn = plan.spec, plan.films, plan.drawn
     run, folder = context.run, context.run.folder / "saliency"
     outsiders = {get("saliency", method).__module__ for method in spec.methods}
     code = source_digest("radlens.explain", "radlens.core.class_token", *sorted(outsiders))
     made_with = run.stages[f"setting:{setting}"].key
-    key = fingerprint(made_with, list(drawn), list(content), list(spec.methods), list(spec.layers), code)
+    key = fingerprint(made_with, list(drawn), list(plan.content), list(spec.methods), list(spec.layers), code)
 
     def make() -> Iterable[Path]:
         encoder = context.encoder()
@@ -122,14 +128,8 @@ def _maps(
     return load_maps(folder, setting)
 
 
-def _score(
-    context: Context,
-    annotations: Annotations | None,
-    films: Films,
-    drawn: Sequence[str],
-    maps: Mapping[str, SaliencyMaps],
-    results: Sequence[SettingResult],
-) -> None:
+def _score(context: Context, plan: Plan, maps: Mapping[str, SaliencyMaps], results: Sequence[SettingResult]) -> None:
+    films, annotations = plan.films, plan.annotations
     run = context.run
     keys = [stage.key for name, stage in run.stages.items() if name.startswith("maps:")]
     code = source_digest("radlens.explain", "radlens.core.regions", "radlens.stages.examples")
@@ -137,7 +137,7 @@ def _score(
 
     def make() -> Iterable[Path]:
         size = context.encoder().transform.size
-        geometries = {image_id: Geometry(*films[image_id], size) for image_id in drawn}
+        geometries = {image_id: Geometry(*films[image_id], size) for image_id in plan.drawn}
         tables: list[Path] = []
         if annotations is not None and annotations.regions:
             table = localization_table(maps, annotations, geometries, films.patients)
