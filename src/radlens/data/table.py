@@ -55,7 +55,11 @@ class Table(Dataset):
         known = self._column(rows, path, self._named())
         label_columns = self._label_columns(rows, path, vocabulary)
         images = folder / self.images if self.images is not None else path.parent
-        if not images.is_dir():
+        try:
+            there = images.is_dir()
+        except OSError as error:
+            raise DataError(f"image folder {images} cannot be read: {error.strerror}.") from error
+        if not there:
             raise DataError(f"image folder {images} does not exist; name it with `images:`.")
         notes: list[str] = []
         columns = [rows[column].alias(role) for role, column in known.items() if role not in ("image", "image_id")]
