@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import Tensor, nn
 
 from radlens.core.class_token import class_token_block, is_plain_block
+from radlens.models.in_place_blocks import can_run_in_place, run_in_place
 
 
 class ImageTower(Protocol):
@@ -121,8 +122,11 @@ def image_tower(visual: Any) -> ImageTower | None:
 def run_blocks(tower: ImageTower, tokens: Tensor) -> Tensor:
     """All blocks in order; of the last one only the class token where nothing else is looked at (exact, cheaper)."""
     *before, last = tower.blocks
-    for block in before:
-        tokens = block(tokens)
+    if can_run_in_place(before, tokens):
+        tokens = run_in_place(before, tokens)
+    else:
+        for block in before:
+            tokens = block(tokens)
     if tower.class_token_only and is_plain_block(last):
         return class_token_block(last, tokens)
     return cast(Tensor, last(tokens))
