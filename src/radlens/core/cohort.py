@@ -28,12 +28,28 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What a source held and a cohort does not: a kind ("reports without an image"), how many, and the first few."""
+
+    what: str
+    count: int
+    examples: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(what: str, items: Sequence[str]) -> LeftOut:
+        """Counted, with the first five of them named."""
+        return LeftOut(what, len(items), tuple(items[:5]))
+
+
+@dataclass(frozen=True)
 class Cohort:
     """Images of a study, frozen. Make it with `make_cohort`, which checks the table.
 
     table: the columns of `COLUMNS` (null where a source has none; `image_id` and `path` never null), one Int8 column
     a label (1, 0 or null = not assessed), and any further column of the source (age, sex, site).
-    notes: sentences that the report must carry (a missing patient column, a policy that changed labels).
+    notes: sentences that the report must carry (a missing patient column, a policy that changed labels). origins:
+    label -> where its values come from, in one phrase. left_out: what the source held and the cohort does not. A
+    `split` column that a source fills (train, val, test or null) is its official split.
     """
 
     name: str
@@ -41,6 +57,8 @@ class Cohort:
     vocabulary: Vocabulary
     source: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
     def __len__(self) -> int:
         return self.table.height
@@ -77,11 +95,15 @@ def make_cohort(
     uncertain: Uncertain = "ignore",
     source: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    origins: Mapping[str, str] | None = None,
+    left_out: Sequence[LeftOut] = (),
+    labelled: bool = True,
 ) -> Cohort:
     """Check and freeze a cohort table.
 
     Label values may be 1, 0, -1 (uncertain) or null. -1 becomes 0 (`zeros`), 1 (`ones`) or null (`ignore`), and a note
-    says how many. A label column that the source lacks becomes null throughout. Raises `DataError` naming the first
+    says how many. A label column that the source lacks becomes null throughout, which a note says too unless the labels
+    are still to come (`labelled` False). Raises `DataError` naming the first
     offending row for a duplicated or missing image id, a missing path, or a label that is none of these values.
     """
     notes = list(notes)
@@ -115,7 +137,8 @@ def make_cohort(
             f"cohort {name}: image id {first!r} stands in rows {_list(rows)}; every image needs an id of its own "
             f"({twice['image_id'].n_unique()} ids are duplicated)."
         )
-    labels = [_label(name, table, label, uncertain, notes) for label in vocabulary.names]
+    unheard: list[str] = []
+    labels = [_label(name, table, label, uncertain, notes if labelled else unheard) for label in vocabulary.names]
     extra = [c for c in table.columns if c not in COLUMNS and c not in vocabulary.names]
     checked = table.select(*COLUMNS, *extra).with_columns(labels)
     if checked["patient_id"].null_count():
@@ -123,7 +146,15 @@ def make_cohort(
             f"{checked['patient_id'].null_count()} of {checked.height} images name no patient: each counts as "
             "a patient of its own, so that images of one patient may stand on both sides of the split."
         )
-    return Cohort(name, checked.rechunk(), vocabulary, dict(source or {}), tuple(notes))
+    return Cohort(
+        name,
+        checked.rechunk(),
+        vocabulary,
+        dict(source or {}),
+        tuple(notes),
+        dict(origins or {}),
+        tuple(left_out),
+    )
 
 
 def _label(name: str, table: pl.DataFrame, label: str, uncertain: Uncertain, notes: list[str]) -> pl.Series:

@@ -3,6 +3,7 @@
 | kind | registered | contract |
 |---|---|---|
 | datasets | a class | `Dataset` |
+| labelers | a class | `Labeler` |
 | loaders | a class | `Loader` |
 | settings | a class | `Setting` |
 | metrics | a function, `@register` above `@defined(...)` | `Metric` |
@@ -16,14 +17,15 @@ import abc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from radlens.core.cohort import Cohort
+from radlens.core.cohort import Cohort, Uncertain
 from radlens.core.regions import Annotations
+from radlens.core.reports import LabelledReports, Reports, Unmentioned, reports_of
 from radlens.core.store import Progress as Progress
 from radlens.core.vocabulary import Vocabulary
 
@@ -49,6 +51,8 @@ class Dataset(Part):
     """A source of images with labels. One file in `data/`; options are the keys beside `dataset:` in a study."""
 
     vocabulary: str = "chexpert-14"
+    default_labeler: ClassVar[str | None] = None
+    """The labeler of a data set whose labels are in its reports, used where a study names none."""
 
     @abc.abstractmethod
     def load(self, folder: Path, work: Path, progress: Progress = unheard) -> Cohort:
@@ -60,6 +64,29 @@ class Dataset(Part):
     def annotations(self, cohort: Cohort, image_ids: Collection[str]) -> Annotations | None:
         """Regions that come with the data set, for these images; None where it has none."""
         return None
+
+    def reports(self, cohort: Cohort) -> Reports:
+        """What a labeler reads. Raises `DataError` where the cohort has no reports."""
+        return reports_of(cohort)
+
+
+class Labeler(Part):
+    """From reports to labels. One file in `labels/`; options are the keys beside its name.
+
+    uncertain: what -1 becomes in a cohort. unmentioned: what a label becomes in a cohort that an assessed report does
+    not mention. (`radlens label` writes both as they are.)
+    """
+
+    vocabulary: str = "chexpert-14"
+    uncertain: Uncertain = "ignore"
+    unmentioned: Unmentioned = "negative"
+
+    @abc.abstractmethod
+    def label(self, reports: Reports, folder: Path, work: Path, progress: Progress = unheard) -> LabelledReports:
+        """Label every report. `folder`: what relative paths of options start from. `work`: a cache folder.
+
+        Raises `DataError` for reports it cannot use, `SpecError` for an option, `ModelError` for weights.
+        """
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,22 @@ class _Named(BaseModel):
         return dict(self.model_extra or {})
 
 
+class LabelerSpec(_Named):
+    """`name:` of a labeler and its own options."""
+
+    name: str
+
+
 class CohortSpec(_Named):
-    """`dataset:` and that data set's options."""
+    """`dataset:` and that data set's options; `labeler:` makes the labels from the reports (a name, or a mapping)."""
 
     dataset: str
+    labeler: LabelerSpec | None = None
+
+    @field_validator("labeler", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 class SplitSpec(_Strict):
