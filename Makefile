@@ -37,7 +37,7 @@ $(VENV)/.radlens: $(BIN)/python $(SOURCES)
 	@touch $@
 
 $(VENV)/.radlens-dev: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev,dicom]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	@touch $@ $(VENV)/.radlens
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import runpy
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,16 @@ def shared() -> Path:
     if not (SHARED / "nih_dev" / "labels.csv").is_file():
         pytest.skip("the folder ../shared with real radiographs is not beside the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def torchxrayvision_data() -> Path:
+    """Real label tables and the reports of IU-Xray, inside the package torchxrayvision; skips where it is missing."""
+    found = importlib.util.find_spec("torchxrayvision")
+    folder = Path(found.origin).parent / "data" if found is not None and found.origin is not None else Path()
+    if not (folder / "NLMCXR_reports.tgz").is_file():
+        pytest.skip("the package torchxrayvision with its label tables is not installed")
+    return folder
 
 
 @pytest.fixture(autouse=True)

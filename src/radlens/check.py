@@ -9,18 +9,20 @@ from rich.table import Table
 
 from radlens.core.cohort import SPLITS
 from radlens.core.spec import StudySpec
-from radlens.core.store import default_cache
-from radlens.data.splits import split_card
+from radlens.core.store import Cache, default_cache
+from radlens.data.split_card import split_card
+from radlens.progress import Teller
 from radlens.stages.cohort import divide, missing, read_cohort
 
 
 def check_data(spec: StudySpec, console: Console, skip_bad_images: bool) -> None:
     """Read and split the cohort, and print its counts and notes. Raises `DataError` for what a run would refuse."""
-    _, cohort = read_cohort(spec, default_cache(), skip_bad_images)
+    read = read_cohort(spec, Cache(default_cache()), skip_bad_images, Teller(console, quiet=True))
+    cohort = read.cohort
     gone = missing(cohort) if skip_bad_images else {}
     total = len(cohort)
     cohort = cohort.keep(np.array([row not in gone for row in range(total)]))
-    cohort = divide(cohort, spec.split)
+    cohort = divide(cohort, spec)
     card = split_card(cohort, spec.split)
     counts = f"{cohort.name}: {len(cohort)} images, {len(set(cohort.groups()))} patients"
     console.print(counts, highlight=False, markup=False)
@@ -40,5 +42,11 @@ def check_data(spec: StudySpec, console: Console, skip_bad_images: bool) -> None
             cells += [str(int((values == 1).sum())), str(int((values == 0).sum()))]
         table.add_row(escape(label), *cells, str(int(np.isnan(targets[:, column]).sum())))
     console.print(table)
+    for left in cohort.left_out:
+        console.print(f"left out: {left.count} {left.what}", style="yellow", highlight=False, markup=False)
+    for origin in dict.fromkeys(cohort.origins.values()):
+        labels = [name for name in cohort.vocabulary.names if cohort.origins.get(name) == origin]
+        named = "all labels" if len(labels) == len(cohort.vocabulary) else ", ".join(labels)
+        console.print(f"{named}: {origin}", highlight=False, markup=False)
     for sentence in (*cohort.notes, *card.get("warnings", [])):
         console.print(f"note: {sentence}", style="yellow", highlight=False, markup=False)

@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Look at the data of a study.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at the data of a study, or download a data set.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console(stderr=True)
 
@@ -90,6 +90,63 @@ def data_check(
     from radlens.core.spec import read_study
 
     check_data(read_study(study, change), Console(), skip_bad_images)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A data set whose files are open to everybody, such as iu-xray.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder for its files.")],
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="KIND", help="reports, png, dicom or labels; repeatable.")
+    ] = None,
+    keep_packed: Annotated[bool, typer.Option("--keep-packed", help="Do not unpack archives.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Download a data set; the same command goes on where a download stopped."""
+    from radlens.data.fetch import fetch_dataset
+
+    teller = Teller(console, quiet)
+    fetch_dataset(name, to, kinds=only, extract=not keep_packed, tell=teller.say, bar=teller.bar)
+    print_path(to)
+
+
+@app.command()
+def label(
+    source: Annotated[
+        str | None,
+        typer.Argument(help="A study file, a table with reports, IU-Xray's reports (.tgz or folder), torchxrayvision."),
+    ] = None,
+    labeler: Annotated[str | None, typer.Option("--labeler", help="See radlens list labelers.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="CSV to write, its evidence beside it; with --compare a folder for all it finds."),
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the labeler.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="ROLE=COLUMN", help="A column of the table: study_id, report, findings, ..."),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option("--compare", help="Two label files to compare instead.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Label reports, or compare two label files."""
+    from radlens.stages.label import compare_files, label_source, options_from
+
+    if compare is not None:
+        if source is not None or labeler is not None:
+            raise typer.BadParameter("--compare takes two label files and nothing else")
+        compare_files(*compare, Console(), out)
+        return
+    if source is None or labeler is None:
+        raise typer.BadParameter("give a SOURCE and --labeler, or --compare A B")
+    teller = Teller(console, quiet)
+    place = out or Path("labels.csv")
+    label_source(source, labeler, options_from(change, "--set"), options_from(column, "--column"), place, teller)
+    print_path(place)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 from radlens.core.parts import Progress as Report
 
@@ -24,11 +25,16 @@ class Teller:
     def say(self, text: str) -> None:
         """One line."""
         if not self.quiet:
-            self.console.print(text, highlight=False, markup=False)
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def show(self, table: Table) -> None:
+        """A table of results."""
+        if not self.quiet:
+            self.console.print(table)
 
     def warn(self, text: str) -> None:
         """One line that the user should not miss."""
-        self.console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
+        self.console.print(f"note: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def bar(self, title: str) -> Iterator[Report]:

@@ -16,14 +16,16 @@ from radlens.core.registry import get
 from radlens.core.run_folder import RunFolder
 from radlens.core.spec import StudySpec, build_part
 from radlens.core.store import Cache, default_cache
+from radlens.draws import run_draws
 from radlens.models.loading import resolve
 from radlens.progress import Teller
 from radlens.stages.adapt import Learning, fit_setting
-from radlens.stages.cohort import divide, missing, read_cohort, refuse_empty, skipped, split_cohort
+from radlens.stages.cohort import missing, read_cohort, refuse_empty, save_evidence, skipped, split_cohort
 from radlens.stages.context import Context
 from radlens.stages.embed import embed_images, embed_texts, embedding_key
 from radlens.stages.evaluate import write_tables
 from radlens.stages.explain import explain, plan_explanation
+from radlens.stages.label import labeler_of
 from radlens.stages.report import save_study, summarise, write_page
 
 _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "polars", "pydicom", "Pillow")
@@ -32,12 +34,20 @@ _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", 
 def run_study(spec: StudySpec, out: Path, tell: Teller | None = None, *, skip_bad_images: bool = False) -> Path:
     """Run a study into the folder `out` and return the path of its report.
 
+    A split of several folds or repeats is run one by one, each in a folder of its own inside `out`.
     What was done before with the same content is not done again; a run that was stopped goes on where it was.
     Raises a `RadlensError` of one sentence for anything that the user can mend. Phantoms are rendered in processes of
     their own: a script of yours that calls this needs the usual `if __name__ == "__main__":`.
     """
     tell = tell or Teller(Console(stderr=True))
     check_names(spec)
+    if spec.split.draws > 1:
+        return run_draws(spec, out, tell, lambda one, folder: run_one(one, folder, tell, skip_bad_images))
+    return run_one(spec, out, tell, skip_bad_images)
+
+
+def run_one(spec: StudySpec, out: Path, tell: Teller, skip_bad_images: bool) -> Path:
+    """Run a study on one split."""
     cache = Cache(default_cache())
     source = resolve(spec.model, spec.folder, cache)
     run = RunFolder(out)
@@ -49,11 +59,11 @@ def run_study(spec: StudySpec, out: Path, tell: Teller | None = None, *, skip_ba
         tell.warn(f"the weights in {source.location} are {revision}.")
 
     tell.say(f"reading cohort {spec.cohort.dataset}")
-    with tell.bar("making images") as progress:
-        dataset, cohort = read_cohort(spec, cache.folder, skip_bad_images, progress)
+    read = read_cohort(spec, cache, skip_bad_images, tell)
+    dataset, cohort = read.dataset, read.cohort
+    if read.labelled is not None:
+        save_evidence(context, read.labelled)
     gone = missing(cohort) if skip_bad_images else {}
-    # refused now, not after hours of encoding
-    divide(cohort, spec.split)
     with tell.bar("reading files") as progress:
         digests = cache.file_digests([Path(path) for path in cohort.table["path"]], progress)
 
@@ -80,6 +90,9 @@ def run_study(spec: StudySpec, out: Path, tell: Teller | None = None, *, skip_ba
 def check_names(spec: StudySpec) -> None:
     """Refuse unknown names and options before any work is done."""
     build_part("datasets", spec.cohort.dataset, spec.cohort.options())
+    labeler = labeler_of(spec)
+    if labeler is not None:
+        build_part("labelers", labeler.name, labeler.options())
     for setting in spec.settings:
         build_part("settings", setting.name, setting.options())
     if spec.explain is not None:

@@ -12,8 +12,8 @@ from radlens.core.image_facts import ImageFacts
 
 
 def test_sizes_and_notes_come_back(tmp_path: Path) -> None:
-    ImageFacts(tmp_path).remember("a", 30, 20, "windowed")
-    ImageFacts(tmp_path).remember("b", 3, 2, None)
+    ImageFacts(tmp_path).remember("a", 30, 20, "windowed", b"h" * 32)
+    ImageFacts(tmp_path).remember("b", 3, 2, None, b"h" * 32)
     facts = ImageFacts(tmp_path)
     assert facts.size("a") == (30, 20) and facts.size("b") == (3, 2)
     assert facts.size("c") is None and facts.size(None) is None
@@ -23,7 +23,7 @@ def test_sizes_and_notes_come_back(tmp_path: Path) -> None:
 
 def test_a_size_alone_does_not_take_a_note_away(tmp_path: Path) -> None:
     facts = ImageFacts(tmp_path)
-    facts.remember("a", 30, 20, "windowed")
+    facts.remember("a", 30, 20, "windowed", b"h" * 32)
     facts.remember_size("a", 30, 20)
     facts.remember_size("b", 1, 1)
     assert facts.notes(["a", "b"]) == {"a": "windowed"} and facts.size("b") == (1, 1)
@@ -32,7 +32,7 @@ def test_a_size_alone_does_not_take_a_note_away(tmp_path: Path) -> None:
 def test_several_threads_may_remember(tmp_path: Path) -> None:
     facts = ImageFacts(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: facts.remember(str(i), i, i, None), range(100)))
+        list(pool.map(lambda i: facts.remember(str(i), i, i, None, b"h" * 32), range(100)))
     assert [facts.size(str(i)) for i in range(100)] == [(i, i) for i in range(100)]
 
 

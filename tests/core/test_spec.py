@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from radlens.core.errors import SpecError
-from radlens.core.spec import StudySpec, build_part, read_study, study_from_dict
+from radlens.core.spec import SplitSpec, StudySpec, build_part, read_study, study_from_dict
 
 BASE: dict[str, Any] = {
     "name": "nih-dev",
@@ -55,7 +55,13 @@ def test_a_study_with_its_defaults(tmp_path: Path) -> None:
         ({"split": {"train": 0.9}}, r"split: train \+ val \+ test must be 1, found 1\.2\.$"),
         ({"split": {"train": "many"}}, r"split\.train: expected a number, found 'many'\.$"),
         ({"split": {"train": 1.5}}, r"split\.train: expected a number less than 1, found 1\.5\.$"),
-        ({"split": {"by": "image"}}, r"split\.by: expected 'patient', found 'image'\.$"),
+        ({"split": {"by": "film"}}, r"split\.by: expected 'patient', 'study' or 'image', found 'film'\.$"),
+        ({"split": {"official": True, "file": "s.csv"}}, r"split: official and file exclude each other\.$"),
+        ({"split": {"official": True, "repeats": 2}}, r"split: repeats draws splits at random, official does not\.$"),
+        ({"split": {"fold": 1}}, r"split: fold is 1, but there are no folds\.$"),
+        ({"split": {"folds": 3, "fold": 4}}, r"split: fold is 4, but there are 3 folds\.$"),
+        ({"split": {"folds": 1}}, r"split\.folds: expected a number of at least 2, found 1\.$"),
+        ({"cohort": {"dataset": "table", "labeler": {"no_finding": "x"}}}, r"'cohort\.labeler\.name' is missing\.$"),
         ({"compute": {"device": "gpu"}}, r"compute\.device: expected 'auto', 'cpu', 'cuda' or 'mps', found 'gpu'\.$"),
         ({"explain": {"annotations": "b.csv"}}, r"explain: annotations and format go together\.$"),
         ({"explain": {"layers": [1.5]}}, r"explain\.layers\.0: expected a whole number, found 1\.5\.$"),
@@ -137,3 +143,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SpecError, match="not UTF-8"):
         read_study(tmp_path / "b.yaml")
+
+
+def test_folds_and_repeats_name_each_draw() -> None:
+    split = SplitSpec(folds=3, repeats=2)
+    assert split.draws == 6
+    assert [(each.repeat, each.fold) for each in split.each()] == [(r, f) for r in (1, 2) for f in (1, 2, 3)]
+    assert all(each.draws == 1 for each in split.each())
+    assert SplitSpec(folds=3, fold=2).draws == 1 and SplitSpec().draws == 1
+    assert [each.repeat for each in SplitSpec(repeats=2).each()] == [1, 2]

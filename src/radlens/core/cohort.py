@@ -22,8 +22,16 @@ COLUMNS: dict[str, Any] = {
     "report": pl.String,
     "split": pl.String,
 }
+_VIEWS = {
+    **dict.fromkeys(("pa", "postero-anterior", "posteroanterior"), "PA"),
+    **dict.fromkeys(("ap", "antero-posterior", "anteroposterior"), "AP"),
+    **dict.fromkeys(("lateral", "lat", "ll", "rl", "left lateral", "right lateral"), "lateral"),
+    "frontal": "frontal",
+}
+"""What sources call the same view, in small letters; other words stay as they are."""
 Uncertain = Literal["zeros", "ones", "ignore"]
 Split = Literal["train", "val", "test"]
+GroupBy = Literal["patient", "study", "image"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -68,10 +76,11 @@ class Cohort:
         labels = self.table.select(pl.col(name).cast(pl.Float32) for name in self.vocabulary.names)
         return labels.fill_null(float("nan")).to_numpy().astype(np.float32, copy=False)
 
-    def groups(self) -> npt.NDArray[np.object_]:
-        """(N,) what must not be torn apart: the patient, or the image itself where the source names no patient."""
-        names = self.table.select(pl.coalesce("patient_id", pl.lit("image:") + pl.col("image_id"))).to_series()
-        return np.asarray(names.to_list(), dtype=object)
+    def groups(self, by: GroupBy = "patient") -> npt.NDArray[np.object_]:
+        """(N,) what must not be torn apart: the patient (or study), or the image where the source names none."""
+        alone = pl.lit("image:") + pl.col("image_id")
+        column = alone if by == "image" else pl.coalesce(f"{by}_id", alone)
+        return np.asarray(self.table.select(column.alias("group"))["group"].to_list(), dtype=object)
 
     def where(self, split: str) -> npt.NDArray[np.bool_]:
         """(N,) boolean: rows of a split."""
@@ -81,6 +90,10 @@ class Cohort:
         """The same cohort with its split column replaced."""
         column = pl.Series("split", list(split), pl.String)
         return replace(self, table=self.table.with_columns(column))
+
+    def leaving_out(self, *what: LeftOut) -> Cohort:
+        """The same cohort, with more to tell of what its source held and it does not."""
+        return replace(self, left_out=(*self.left_out, *what))
 
     def keep(self, rows: npt.NDArray[np.bool_]) -> Cohort:
         """Only the rows that are True."""
@@ -103,7 +116,7 @@ def make_cohort(
 
     Label values may be 1, 0, -1 (uncertain) or null. -1 becomes 0 (`zeros`), 1 (`ones`) or null (`ignore`), and a note
     says how many. A label column that the source lacks becomes null throughout, which a note says too unless the labels
-    are still to come (`labelled` False). Raises `DataError` naming the first
+    are still to come (`labelled` False). Views are written as PA, AP, frontal (one of the two) or lateral. Raises `DataError` naming the first
     offending row for a duplicated or missing image id, a missing path, or a label that is none of these values.
     """
     notes = list(notes)
@@ -118,7 +131,9 @@ def make_cohort(
     table = table.with_columns(pl.col(column).cast(dtype) for column, dtype in COLUMNS.items())
     # a blank name is no name: unnamed images are not one patient
     names = (pl.col(c).str.strip_chars().replace("", None) for c in ("image_id", "patient_id", "study_id"))
-    table = table.with_columns(names)
+    view = pl.col("view").str.strip_chars().replace("", None)
+    same = view.str.to_lowercase().replace_strict(_VIEWS, default=view)
+    table = table.with_columns(*names, view=same)
     if table.height == 0:
         raise DataError(f"cohort {name}: expected at least one image, found none.")
     for column in ("image_id", "path"):
@@ -137,8 +152,10 @@ def make_cohort(
             f"cohort {name}: image id {first!r} stands in rows {_list(rows)}; every image needs an id of its own "
             f"({twice['image_id'].n_unique()} ids are duplicated)."
         )
-    unheard: list[str] = []
-    labels = [_label(name, table, label, uncertain, notes if labelled else unheard) for label in vocabulary.names]
+    labels = [_label(name, table, label, uncertain, notes) for label in vocabulary.names]
+    unknown = [label for label in vocabulary.names if label not in table.columns]
+    if unknown and labelled:
+        notes.append(f"the source does not assess {', '.join(unknown)}: null for every image.")
     extra = [c for c in table.columns if c not in COLUMNS and c not in vocabulary.names]
     checked = table.select(*COLUMNS, *extra).with_columns(labels)
     if checked["patient_id"].null_count():
@@ -159,7 +176,6 @@ def make_cohort(
 
 def _label(name: str, table: pl.DataFrame, label: str, uncertain: Uncertain, notes: list[str]) -> pl.Series:
     if label not in table.columns:
-        notes.append(f"the source does not assess {label!r}: it is null for every image.")
         return pl.Series(label, [None] * table.height, pl.Int8)
     column = table[label]
     if column.dtype in (pl.Categorical, pl.Enum):

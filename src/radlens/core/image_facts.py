@@ -11,7 +11,10 @@ from pathlib import Path
 from radlens.core.errors import StoreError
 from radlens.core.store import write_failure
 
-_TABLE = "create table if not exists image (digest text primary key, width integer, height integer, note text)"
+_TABLES = (
+    "create table if not exists image (digest text primary key, width integer, height integer, note text)",
+    "create table if not exists hash (digest text primary key, value blob not null)",
+)
 
 
 class ImageFacts:
@@ -21,10 +24,11 @@ class ImageFacts:
         self._path = cache / "images.sqlite"
         self._lock = threading.Lock()
 
-    def remember(self, digest: str, width: int, height: int, note: str | None) -> None:
+    def remember(self, digest: str, width: int, height: int, note: str | None, perceptual_hash: bytes) -> None:
         """Store what decoding found, at once; safe from several threads."""
         with self._lock, self._open() as connection, connection:
             connection.execute("insert or replace into image values (?, ?, ?, ?)", (digest, width, height, note))
+            connection.execute("insert or replace into hash values (?, ?)", (digest, perceptual_hash))
 
     def remember_size(self, digest: str, width: int, height: int) -> None:
         """Store the size alone; a note that is there stays."""
@@ -37,6 +41,12 @@ class ImageFacts:
         with self._lock, self._open() as connection:
             found = connection.execute("select digest, note from image where note is not null")
             return {digest: note for digest, note in found if digest in wanted}
+
+    def hashes(self, digests: Sequence[str | None]) -> list[bytes | None]:
+        """(N,) the perceptual hash of each of these files; None where it was never decoded."""
+        with self._lock, self._open() as connection:
+            known = dict(connection.execute("select digest, value from hash"))
+        return [known.get(digest) for digest in digests]
 
     def size(self, digest: str | None) -> tuple[int, int] | None:
         """(width, height) of a file that was decoded before, else None."""
@@ -51,7 +61,8 @@ class ImageFacts:
             with contextlib.closing(sqlite3.connect(self._path, timeout=60)) as connection:
                 # a lost row of a crashed machine costs one decoding; a sync for each of 400,000 images costs an hour
                 connection.execute("pragma synchronous = off")
-                connection.execute(_TABLE)
+                for table in _TABLES:
+                    connection.execute(table)
                 yield connection
         except sqlite3.Error as error:
             raise StoreError(f"cannot use {self._path}: {error}; name another cache with RADLENS_CACHE.") from error

@@ -87,7 +87,14 @@ class Phantoms(Dataset):
         }
         notes = ["The images are procedural phantoms, not patients: they show what the tables and pictures mean."]
         vocabulary = load_vocabulary(self.vocabulary)
-        return make_cohort(f"phantom-{self.site}", pl.DataFrame(rows), vocabulary, source=source, notes=notes)
+        return make_cohort(
+            f"phantom-{self.site}",
+            pl.DataFrame(rows),
+            vocabulary,
+            source=source,
+            notes=notes,
+            origins=dict.fromkeys(vocabulary.names, "exact: each finding was drawn"),
+        )
 
     def annotations(self, cohort: Cohort, image_ids: Collection[str]) -> Annotations | None:
         """The exact mask of every finding that is drawn in these images."""

@@ -1,111 +1,85 @@
-"""Split a cohort by patient, and the card that shows what the split is like."""
+"""Divide a cohort: drawn by shares, by folds, as its data set divides it, or as a file says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+import polars as pl
 
-from radlens.core.cohort import SPLITS, Cohort
+from radlens.core.cohort import SPLITS, Cohort, GroupBy
 from radlens.core.errors import DataError
 from radlens.core.spec import SplitSpec
+from radlens.data.split_file import split_of_file
 from radlens.data.stratification import split_by_group
 
 
-def assign_split(cohort: Cohort, shares: Mapping[str, float], seed: int) -> Cohort:
+def divide_cohort(cohort: Cohort, spec: SplitSpec, folder: Path) -> Cohort:
+    """The cohort with the split that `spec` asks for; null for an image that an official split or a file leaves out.
+
+    folder: what the path of a split file starts from. Raises `DataError` when a split would be without images, when
+    the data set has no official split, or when a file puts one patient into two splits.
+    """
+    seed = spec.seed if spec.repeat in (None, 1) else _another_seed(spec.seed, spec.repeat or 1)
+    shares = {name: float(getattr(spec, name)) for name in SPLITS}
+    if spec.file is not None:
+        return _require_all(_with_val(split_of_file(cohort, folder / spec.file, spec.by), spec, seed))
+    if spec.official:
+        if cohort.table["split"].null_count() == len(cohort):
+            raise DataError(f"cohort {cohort.name} has no official split; leave out `official:`, or name a `file:`.")
+        return _require_all(_with_val(cohort, spec, seed))
+    if spec.folds is not None:
+        return _require_all(_fold(cohort, spec, seed))
+    return assign_split(cohort, shares, seed, spec.by)
+
+
+def assign_split(cohort: Cohort, shares: Mapping[str, float], seed: int, by: GroupBy = "patient") -> Cohort:
     """The cohort with a split of its own (one that it came with is replaced): `split_by_group` over all its labels.
 
     shares: train, val and test. Raises `DataError` when a split would be without images.
     """
-    split = split_by_group(cohort.targets(), cohort.groups(), shares, seed)
-    empty = [name for name in shares if not np.any(split == name)]
-    if empty:
-        raise DataError(
-            f"cohort {cohort.name}: split {empty[0]!r} would be empty with {len(cohort)} images of "
-            f"{len(set(cohort.groups()))} patients; use more images or a larger share."
-        )
+    split = split_by_group(cohort.targets(), cohort.groups(by), shares, seed)
+    return _require_all(cohort.with_split(split.tolist()), list(shares))
+
+
+def _fold(cohort: Cohort, spec: SplitSpec, seed: int) -> Cohort:
+    """One fold is the test split; the rest is divided anew. All folds of a seed are one division of the cohort."""
+    targets, groups = cohort.targets(), cohort.groups(spec.by)
+    names = [str(fold) for fold in range(1, (spec.folds or 2) + 1)]
+    fold = split_by_group(targets, groups, dict.fromkeys(names, 1.0), seed)
+    split = np.full(len(cohort), "test", dtype=object)
+    rest = fold != str(spec.fold or 1)
+    split[rest] = split_by_group(targets[rest], groups[rest], {"train": spec.train, "val": spec.val}, seed)
     return cohort.with_split(split.tolist())
 
 
-def split_card(cohort: Cohort, spec: SplitSpec, digests: Sequence[str | None] | None = None) -> dict[str, Any]:
-    """What `split_card.json` holds: counts per split and label, shares asked and reached, leakage, warnings.
-
-    digests (N,): SHA-256 of each image file or None; files of the same bytes on both sides of the split are leakage
-    too. A label without positives or without negatives in a split is a sentence in `warnings`, not an error.
-    """
-    targets = cohort.targets()
-    groups = cohort.groups()
-    asked: dict[str, float] = {split: float(getattr(spec, split)) for split in SPLITS}
-    inside: dict[str, npt.NDArray[np.bool_]] = {split: cohort.where(split) for split in SPLITS}
-    counts = {split: {"images": int(rows.sum()), "patients": len(set(groups[rows]))} for split, rows in inside.items()}
-    labels: dict[str, dict[str, dict[str, int]]] = {
-        label: {split: _count(targets[rows, column]) for split, rows in inside.items()}
-        for column, label in enumerate(cohort.vocabulary.names)
-    }
-    leakage: dict[str, Any] = {"patients_in_several_splits": len(_torn(groups, inside)), "files_compared": 0}
-    warnings = [sentence for label, of_split in labels.items() for sentence in _poor(label, of_split)]
-    if leakage["patients_in_several_splits"]:
-        warnings.insert(0, f"{leakage['patients_in_several_splits']} patients are in more than one split.")
-    if digests is not None:
-        known = np.asarray([digest is not None for digest in digests], bool)
-        files = np.asarray([digest or "" for digest in digests], dtype=object)
-        twice = _torn(files, {split: rows & known for split, rows in inside.items()})
-        leakage |= {"files_compared": int(known.sum()), "equal_files_in_several_splits": len(twice)}
-        if twice:
-            pair = cohort.table["image_id"].to_numpy()[files == twice[0]][:2]
-            warnings.insert(
-                0,
-                f"{len(twice)} image files stand in more than one split with the same bytes (such as "
-                f"{' and '.join(map(str, pair))}): the same film under two patients?",
-            )
-    unnamed = cohort.table["patient_id"].null_count()
-    return {
-        "by": spec.by,
-        "seed": spec.seed,
-        "method": "iterative stratification (Sechidis et al., 2011) over groups, positives and negatives",
-        "shares": {
-            "asked": asked,
-            "reached": {split: counts[split]["images"] / max(len(cohort), 1) for split in SPLITS},
-        },
-        "splits": counts,
-        "images_without_patient": unnamed,
-        "labels": labels,
-        "leakage": leakage,
-        "warnings": warnings,
-    }
+def _with_val(cohort: Cohort, spec: SplitSpec, seed: int) -> Cohort:
+    """Where a given split has no validation images, draw them from its training images."""
+    inside = cohort.where("train")
+    if cohort.where("val").any() or not inside.any():
+        return cohort
+    shares = {"train": spec.train, "val": spec.val}
+    split = cohort.table["split"].to_numpy().astype(object)
+    split[inside] = split_by_group(cohort.targets()[inside], cohort.groups(spec.by)[inside], shares, seed)
+    return cohort.with_split(split.tolist())
 
 
-def _count(values: npt.NDArray[np.float32]) -> dict[str, int]:
-    positives, negatives = int((values == 1).sum()), int((values == 0).sum())
-    return {"positives": positives, "negatives": negatives, "not_assessed": len(values) - positives - negatives}
+def _require_all(cohort: Cohort, names: Sequence[str] = SPLITS) -> Cohort:
+    strange = cohort.table.filter(pl.col("split").is_not_null() & ~pl.col("split").is_in(list(SPLITS)))
+    if strange.height:
+        raise DataError(
+            f"cohort {cohort.name}: image {strange['image_id'][0]!r} is in split {strange['split'][0]!r}; "
+            f"expected {', '.join(SPLITS)} or none."
+        )
+    empty = [name for name in names if not cohort.where(name).any()]
+    if empty:
+        raise DataError(
+            f"cohort {cohort.name}: split {empty[0]!r} would be empty with {len(cohort)} images of "
+            f"{len(set(cohort.groups()))} patients; use more images or another split."
+        )
+    return cohort
 
 
-def _torn(names: npt.NDArray[np.object_], inside: Mapping[str, npt.NDArray[np.bool_]]) -> list[str]:
-    """Names that stand in more than one split, sorted."""
-    seen: set[str] = set()
-    torn: set[str] = set()
-    for rows in inside.values():
-        here = set(names[rows])
-        torn |= here & seen
-        seen |= here
-    return sorted(torn)
-
-
-def _poor(label: str, of_split: Mapping[str, Mapping[str, int]]) -> list[str]:
-    if all(count["positives"] + count["negatives"] == 0 for count in of_split.values()):
-        return [f"{label} is not assessed in any image: it can be neither learnt nor scored."]
-    sentences = []
-    for kind in ("positives", "negatives"):
-        without = [split for split, count in of_split.items() if count[kind] == 0]
-        if without:
-            means = " it cannot be learnt;" if "train" in without else ""
-            means += " it cannot be scored there." if "test" in without else " its threshold cannot be chosen there."
-            means = means if without != ["train"] else " it cannot be learnt."
-            sentences.append(f"{label} has no {kind} in {_and(without)}:{means}")
-    return sentences
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _another_seed(seed: int, repeat: int) -> int:
+    return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])

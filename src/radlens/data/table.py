@@ -28,7 +28,8 @@ class Table(Dataset):
     table: the file. images: what image paths start from (default: the table's folder). image_column: the path of an
     image in `images`. id_column: what names an image (default: its file name, or its path as written where two file
     names are equal). patient_column, study_column, view_column, report_column: null where not given. labels: label of
-    the vocabulary -> column (default: a column of the label's own name). uncertain: what -1 becomes. keep: further
+    the vocabulary -> column (default: a column of the label's own name; a table with reports may have none, and leaves
+    them to a labeler). uncertain: what -1 becomes. keep: further
     columns to keep (default: all the others). separator: of a CSV (default: comma; tab for .tsv and .tab). collection:
     what the table is a copy of, such as `iu-xray`: where figures on it were published, the report shows them beside.
     """
@@ -75,7 +76,14 @@ class Table(Dataset):
             "rows": rows.height,
         } | ({"collection": self.collection} if self.collection else {})
         return make_cohort(
-            path.name, pl.DataFrame(columns), vocabulary, uncertain=self.uncertain, source=source, notes=notes
+            path.name,
+            pl.DataFrame(columns),
+            vocabulary,
+            uncertain=self.uncertain,
+            source=source,
+            notes=notes,
+            origins={label: f"column {column!r} of {path.name}" for label, column in label_columns.items()},
+            labelled=bool(label_columns),
         )
 
     def _named(self) -> dict[str, str]:
@@ -103,7 +111,7 @@ class Table(Dataset):
                     raise SpecError(f"labels: {unknown_name('label', label, vocabulary.names)}")
             return self._column(rows, path, self.labels)
         found = {label: label for label in vocabulary.names if label in rows.columns}
-        if not found:
+        if not found and self.report_column is None:
             raise DataError(
                 f"table {path} has a column for none of the {len(vocabulary)} labels of {vocabulary.name} "
                 f"(such as {vocabulary.names[0]!r}); map them with `labels: {{label: column}}`. "

@@ -54,6 +54,23 @@ class DecodingNotes:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What the source held and the cohort does not: a kind, how many, and a few of them in words."""
+
+    what: str
+    count: str
+    examples: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where labels come from, and which ("all labels" or their names)."""
+
+    labels: str
+    origin: str
+
+
+@dataclass(frozen=True)
 class CohortSection:
     """All that the cohort section shows."""
 
@@ -66,6 +83,9 @@ class CohortSection:
     notes: tuple[str, ...]
     skipped: tuple[dict[str, str], ...]
     decoded: DecodingNotes
+    left_out: tuple[LeftOut, ...]
+    origins: tuple[Origin, ...]
+    near: tuple[str, ...]
 
 
 def cohort_section(run: RunContents) -> CohortSection:
@@ -87,7 +107,33 @@ def cohort_section(run: RunContents) -> CohortSection:
         notes=tuple(dict.fromkeys(notes)),
         skipped=tuple({k: str(x.get(k, "")) for k in ("image_id", "row", "reason")} for x in skipped),
         decoded=_decoded(section(run.facts, "image_notes")),
+        left_out=tuple(_left_out(x) for x in listed(run.facts, "left_out") if isinstance(x, dict)),
+        origins=_origins(section(section(run.facts, "cohort"), "label_origins")),
+        near=tuple(_pair(x) for x in listed(card, "near_duplicates") if isinstance(x, dict)),
     )
+
+
+def _left_out(entry: dict[str, Any]) -> LeftOut:
+    examples = [str(x) for x in listed(entry, "examples")]
+    count = number(entry.get("count"))
+    more = ", ..." if count > len(examples) and examples else ""
+    return LeftOut(str(entry.get("what", "")), _count(count), ", ".join(examples) + more)
+
+
+def _origins(origins: dict[str, Any]) -> tuple[Origin, ...]:
+    """One entry an origin, in the order of the labels."""
+    together: dict[str, list[str]] = {}
+    for label, origin in origins.items():
+        together.setdefault(str(origin), []).append(label)
+    return tuple(
+        Origin("all labels" if len(labels) == len(origins) > 1 else ", ".join(labels), origin)
+        for origin, labels in together.items()
+    )
+
+
+def _pair(entry: dict[str, Any]) -> str:
+    names = " and ".join(str(x) for x in listed(entry, "images"))
+    return f"{names} ({_count(number(entry.get('bits')))} of 256 bits differ)"
 
 
 def _decoded(notes: dict[str, Any]) -> DecodingNotes:

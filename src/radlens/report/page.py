@@ -14,6 +14,7 @@ from radlens.report.cohort_section import cohort_section
 from radlens.report.colours import POSITIVE, setting_colours
 from radlens.report.columns import columns
 from radlens.report.contents import FEW, RunContents, listed, read_run, section
+from radlens.report.draws import write_draws_report
 from radlens.report.embedding_space import HEIGHT, WIDTH, embedding_view, separability_table
 from radlens.report.facts import definition_facts, model_facts, run_facts, setting_cards, stage_facts, version_facts
 from radlens.report.findings import findings, question
@@ -31,7 +32,11 @@ def write_report(run: Path) -> Path:
     Raises `StoreError` when the folder is no run folder, when a file of it is damaged, or when it cannot be written.
     """
     page = run / "report.html"
-    write_text(page, render(read_run(run)))
+    contents = read_run(run)
+    draws = listed(contents.facts, "draws")
+    if draws:
+        return write_draws_report(run, [str(draw) for draw in draws])
+    write_text(page, render(contents))
     return page
 
 

@@ -14,6 +14,7 @@ from radlens.core.image_facts import ImageFacts
 from radlens.core.parts import Floats
 from radlens.core.store import fingerprint, source_digest
 from radlens.data.images import read_image
+from radlens.data.near_duplicates import perceptual_hash
 from radlens.models.embed import ImageEmbeddings, cached_image_embeddings, cached_text_embeddings
 from radlens.stages.context import Context
 
@@ -44,7 +45,8 @@ def embed_images(context: Context, cohort: Cohort, digests: Sequence[str | None]
             raise DataError(_bad(cohort, rows[path], error)) from error
         digest = digests[rows[path]]
         if digest is not None:
-            facts.remember(digest, image.pixels.shape[1], image.pixels.shape[0], image.note)
+            height, width = image.pixels.shape[:2]
+            facts.remember(digest, width, height, image.note, perceptual_hash(image.pixels))
         return image.pixels
 
     with context.tell.bar("encoding images") as progress:

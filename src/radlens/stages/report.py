@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -46,7 +47,9 @@ def summarise(context: Context, cohort: Cohort) -> None:
             "images": len(cohort),
             "patients": len(set(cohort.groups())),
             "source": dict(cohort.source),
+            "label_origins": dict(cohort.origins),
         },
+        left_out=[asdict(left) for left in cohort.left_out],
         notes=list(cohort.notes),
     )
 
