@@ -73,7 +73,7 @@ def test_logits_are_differentiable_from_pixels() -> None:
 @pytest.mark.parametrize("normalise", [True, False])
 def test_saved_and_read_back_the_same(tmp_path: Path, normalise: bool, thresholds: Any) -> None:
     saved = made(normalise, options={"rule": "pair"}, train_seconds=0.0)
-    saved = Classifier(saved.setting, saved.head, saved.vocabulary, None, thresholds, saved.card)
+    saved = Classifier(saved.setting, saved.head, saved.vocabulary, thresholds=thresholds, card=saved.card)
     saved.save(tmp_path / "new" / "zero-shot")
     back = load_classifier(tmp_path / "new" / "zero-shot", encoder("f1"))
     assert (back.setting, back.vocabulary, back.card) == (saved.setting, saved.vocabulary, saved.card)

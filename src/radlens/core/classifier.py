@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from radlens.core.errors import ModelError
+from radlens.core.heads import Head as Head
+from radlens.core.heads import make_head
 from radlens.core.store import write_json, writing
 from radlens.core.transform import ImageTransform
 from radlens.core.vocabulary import Vocabulary, vocabulary_from_dict
+
+Features = Literal["projection", "trunk"]
 
 
 @runtime_checkable
@@ -45,6 +49,26 @@ class Encoder(Protocol):
     def device(self) -> torch.device: ...
 
     @property
+    def image_module(self) -> nn.Module:
+        """The image tower, its parameters frozen: what a setting that changes the encoder changes."""
+        ...
+
+    def with_image_tensors(self, tensors: Mapping[str, Tensor]) -> Encoder:
+        """An encoder whose image tower is a copy with these tensors (names of `image_module.state_dict()`).
+
+        All else is shared. Its fingerprint follows from this one's and the tensors; without tensors it is a copy that
+        may be trained. A name or shape that the tower does not have raises `ModelError`.
+        """
+        ...
+
+    def without_projection(self) -> Encoder:
+        """The same image tower, its features before the last projection (dimension and fingerprint differ).
+
+        An encoder without such a projection raises `ModelError`.
+        """
+        ...
+
+    @property
     def blocks(self) -> Sequence[nn.Module]:
         """Transformer blocks in order, each (B, prefix + patches, C) -> the same shape."""
         ...
@@ -66,35 +90,13 @@ class Encoder(Protocol):
         ...
 
 
-class Head(nn.Module):
-    """Embeddings to logits: `scale * x @ weight.T + bias`, x un-normalised or (`normalise`) of unit length.
-
-    weight (L, D), bias (L,). Zero-shot: normalise, weight = mean positive - mean negative unit text embedding, scale =
-    the encoder's logit scale. Linear probe: un-normalised, scale 1.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, weight: Tensor, bias: Tensor, *, normalise: bool, scale: float = 1.0) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-        self.normalise = normalise
-        self.scale = scale
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """(N, D) -> (N, L)."""
-        if self.normalise:
-            embeddings = nn.functional.normalize(embeddings, dim=-1)
-        return self.scale * (embeddings @ self.weight.T) + self.bias
-
-
 @dataclass(frozen=True)
 class Classifier:
     """An encoder, a head, and what is known of them.
 
     encoder: None while only embeddings are at hand (scoring cached embeddings needs no tower).
+    image_tensors: tensors of the image tower that the setting changed, by name; empty where the encoder is as it was.
+    features: what the head reads, the `projection` (the encoder's embedding) or the `trunk` before it.
     thresholds: (L,) on probabilities, chosen on validation; None until chosen.
     card: the setting and its options, encoder fingerprint, training facts (seconds, epochs, parameters).
     """
@@ -103,6 +105,8 @@ class Classifier:
     head: Head
     vocabulary: Vocabulary
     encoder: Encoder | None = None
+    image_tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Features = "projection"
     thresholds: npt.NDArray[np.float64] | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
 
@@ -121,39 +125,52 @@ class Classifier:
             logits = head(torch.from_numpy(np.ascontiguousarray(embeddings, np.float32)))
             return torch.sigmoid(logits.double()).numpy()
 
-    def save(self, folder: Path) -> None:
-        """Write `head.safetensors` and `card.json`, each whole or not at all."""
-        with writing(folder / "head.safetensors") as aside:
-            save_file({k: v.detach().cpu().contiguous() for k, v in self.head.state_dict().items()}, aside)
+    def save(self, folder: Path) -> tuple[Path, ...]:
+        """Write `head.safetensors`, `card.json` and, where the encoder was changed, `encoder.safetensors`; their paths.
+
+        Each file is written whole or not at all, and the card last.
+        """
+        written = [folder / "head.safetensors"]
+        with writing(written[0]) as aside:
+            save_file(_plain(self.head.state_dict()), aside)
+        if self.image_tensors:
+            written.append(folder / "encoder.safetensors")
+            with writing(written[-1]) as aside:
+                save_file(_plain(self.image_tensors), aside)
         thresholds = None if self.thresholds is None else self.thresholds.tolist()
-        head = {"normalise": self.head.normalise, "scale": self.head.scale}
         card = dict(self.card) | {
             "setting": self.setting,
-            "head": head,
+            "head": {"kind": self.head.kind, **self.head.options()},
+            "features": self.features,
+            "changes_encoder": bool(self.image_tensors),
             "thresholds": thresholds,
             "vocabulary": self.vocabulary.to_dict(),
         }
         write_json(folder / "card.json", card)
+        return *written, folder / "card.json"
 
 
 def load_classifier(folder: Path, encoder: Encoder | None = None) -> Classifier:
-    """Read what `Classifier.save` wrote. An encoder other than the one it was made with raises `ModelError`."""
+    """Read what `Classifier.save` wrote. An encoder other than the one it was made with raises `ModelError`.
+
+    encoder: the model as it is released; the classifier's own changes to it are read from the folder.
+    """
     try:
         card = json.loads((folder / "card.json").read_text("utf-8"))
-        state = load_file(folder / "head.safetensors")
-        head = Head(state["weight"], state["bias"], **card.pop("head"))
+        described = dict(card.pop("head"))
+        head = make_head(described.pop("kind"), load_file(folder / "head.safetensors"), described)
+        tensors = load_file(folder / "encoder.safetensors") if card.pop("changes_encoder") else {}
         made_with = card.get("encoder", {}).get("fingerprint")
         vocabulary = vocabulary_from_dict(card.pop("vocabulary"), str(folder / "card.json"))
-        setting, thresholds = card.pop("setting"), card.pop("thresholds")
+        setting, thresholds, features = card.pop("setting"), card.pop("thresholds"), card.pop("features")
     except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{folder} is not a classifier folder (expected card.json and head.safetensors): {error}"
         ) from error
-    labels = len(vocabulary)
-    if head.weight.ndim != 2 or len(head.weight) != labels or head.bias.shape != (labels,):
+    if head.labels != len(vocabulary):
         raise ModelError(
-            f"classifier {folder} has a head of shape {tuple(head.weight.shape)} and a bias of shape "
-            f"{tuple(head.bias.shape)}, but its card.json names {labels} labels; its two files are not of one save."
+            f"classifier {folder} has a head of {head.labels} labels, but its card.json names {len(vocabulary)}; "
+            "its files are not of one save."
         )
     if encoder is not None and made_with != encoder.fingerprint:
         raise ModelError(
@@ -161,4 +178,19 @@ def load_classifier(folder: Path, encoder: Encoder | None = None) -> Classifier:
             f"{encoder.fingerprint}; load the model it was made with."
         )
     limits = None if thresholds is None else np.asarray(thresholds, np.float64)
-    return Classifier(setting, head, vocabulary, encoder, limits, card)
+    own = None if encoder is None else own_encoder(encoder, tensors, features)
+    return Classifier(
+        setting, head, vocabulary, own, image_tensors=tensors, features=features, thresholds=limits, card=card
+    )
+
+
+def own_encoder(encoder: Encoder, image_tensors: Mapping[str, Tensor], features: Features) -> Encoder:
+    """The encoder that a classifier's head reads: changed by its tensors, and cut before the projection if it says."""
+    if image_tensors:
+        encoder = encoder.with_image_tensors(image_tensors)
+    return encoder.without_projection() if features == "trunk" else encoder
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # a copy each: safetensors refuses tensors that share memory
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}

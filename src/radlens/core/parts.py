@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -39,6 +39,10 @@ Floats = npt.NDArray[np.float32]
 
 def unheard(done: int, total: int) -> None:
     """Progress that nobody listens to."""
+
+
+def unheard_line(line: str) -> None:
+    """A line that nobody reads."""
 
 
 class Part(BaseModel, abc.ABC):
@@ -88,13 +92,46 @@ class Labeler(Part):
         Raises `DataError` for reports it cannot use, `SpecError` for an option, `ModelError` for weights.
         """
 
+    def files(self, folder: Path) -> tuple[Path, ...]:
+        """Files that the labels depend on beside the reports (weights, phrases): they are part of the cache's key."""
+        return ()
+
+
+class ImageSource(Protocol):
+    """Images of one split, decoded when asked for; may be sent to another process."""
+
+    @property
+    def image_ids(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> npt.NDArray[np.uint8]:
+        """uint8 (H, W) or (H, W, 3) of one image, in its original size. Raises `ImageError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingPlace:
+    """Where and how a setting that trains an encoder runs.
+
+    folder: its own, for checkpoints and logs; what stands in it is of the same task. device: cpu, cuda, mps or auto.
+    devices: processes of this machine or group that train together. workers: that decode images.
+    """
+
+    folder: Path
+    device: str = "auto"
+    devices: int = 1
+    workers: int = 2
+
 
 @dataclass(frozen=True)
 class AdaptationTask:
     """All that a setting may learn from. Test images are not in it.
 
     embeddings: split -> float32 (N, D). targets: split -> float32 (N, L) with NaN for null. Splits: train, val.
-    encode_texts: sentences -> float32 (T, D) un-normalised, cached. encoder: for settings that change it.
+    encode_texts: sentences -> float32 (T, D) un-normalised, cached. encoder: for settings that change it; shared, so
+    that only a copy (`with_image_tensors({})`) may be trained. images: split -> its images, in the order of embeddings.
+    trunk: makes what `embeddings` is for features before the encoder's projection. tell: prints one line.
     """
 
     vocabulary: Vocabulary
@@ -105,6 +142,10 @@ class AdaptationTask:
     seed: int
     progress: Progress
     encoder: Encoder | None = None
+    images: Mapping[str, ImageSource] = field(default_factory=dict)
+    trunk: Callable[[], Mapping[str, Floats]] | None = None
+    place: TrainingPlace | None = None
+    tell: Callable[[str], None] = unheard_line
 
 
 class Setting(Part):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from radlens.core.crew import crew
 from radlens.core.errors import StoreError
 from radlens.core.store import file_digest, write_failure, write_json
 
@@ -30,11 +31,13 @@ class RunFolder:
     """Runs stages once: a stage whose key and files are those of the last run is not run again.
 
     `run.json` is written after every stage, so that a killed run goes on where it stopped. Files of an earlier run that
-    this one no longer makes are removed by `remove_leftovers`. Raises `StoreError` when the folder cannot be written.
+    this one no longer makes are removed by `remove_leftovers`. Of several processes that run one study only the first
+    writes; what it knows, the others are told. Raises `StoreError` when the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.crew = crew()
         self.facts: dict[str, Any] = {}
         """What run.json says beside its stages."""
         self.stages: dict[str, Stage] = {}
@@ -47,21 +50,28 @@ class RunFolder:
             raise StoreError(write_failure(folder, error)) from error
         if strange:
             raise StoreError(f"{folder} holds files but no run.json; name an empty or new folder with --out.")
-        self._before = _recorded(folder / "run.json") if began else {}
+        self._before = self.crew.agree(_recorded(folder / "run.json") if began else {})
         self._record(finished=False)
 
-    def stage(self, name: str, key: str, make: Callable[[], Iterable[Path]]) -> Stage:
-        """Run `make` (which returns the files it wrote) unless the last run did it with the same key."""
+    def stage(self, name: str, key: str, make: Callable[[], Iterable[Path]], *, together: bool = False) -> Stage:
+        """Run `make` (which returns the files it wrote) unless the last run did it with the same key.
+
+        together: `make` is work that all processes of the crew share; it writes in the first one alone. Otherwise only
+        the first runs it, and the others wait for its files.
+        """
         started = time.perf_counter()
         before = self._before.get(name)
-        if before is not None and before.key == key and self._intact(before):
+        known = before is not None and before.key == key and self._intact(before)
+        if self.crew.agree(known):
             seconds = time.perf_counter() - started
+            assert before is not None
             stage = Stage(key, seconds, before.made_in_seconds, True, before.outputs)
         else:
-            written = list(make())
+            written = list(make()) if together or self.crew.first else []
+            self.crew.barrier()
             seconds = time.perf_counter() - started
             outputs = {str(path.relative_to(self.folder)): file_digest(path) for path in written}
-            stage = Stage(key, seconds, seconds, False, outputs)
+            stage = Stage(key, seconds, seconds, False, self.crew.agree(outputs))
         self.stages[name] = stage
         self._record(finished=False)
         return stage
@@ -73,6 +83,8 @@ class RunFolder:
 
     def remove_leftovers(self, *, keep: str) -> None:
         """Remove files that earlier runs left and this one did not make; `keep` is made later."""
+        if not self.crew.first:
+            return
         kept = {path for stage in self.stages.values() for path in stage.outputs} | {keep}
         here = self.folder.resolve()
         for stage in self._before.values():
@@ -104,6 +116,8 @@ class RunFolder:
             return False
 
     def _record(self, finished: bool) -> None:
+        if not self.crew.first:
+            return
         # stages of the last run that were not reached yet stay on record: a killed run loses nothing
         stages = self._before | self.stages if not finished else self.stages
         totals = {"seconds": round(self.total_seconds(), 3), "finished": finished}

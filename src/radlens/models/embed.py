@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from radlens.core.crew import Crew
 from radlens.core.errors import ImageError
 from radlens.core.parts import Progress
 from radlens.core.store import Cache, fingerprint, source_digest
@@ -62,13 +63,16 @@ def cached_image_embeddings(
     precision: str = "float32",
     workers: int = 2,
     progress: Progress | None = None,
+    crew: Crew | None = None,
 ) -> ImageEmbeddings:
     """Embeddings of images in order, through the cache in chunks, so that a killed run goes on where it was.
 
     make_encoder: called at most once, and only when something is missing. digests: sha256 of each file, None where it
     cannot be read (such an image fails with what `load` says of it). load: decodes one file, or raises `ImageError`.
-    load_fingerprint: of all that changes what `load` returns (its options, its code).
+    load_fingerprint: of all that changes what `load` returns (its options, its code). crew: processes that share the
+    work, each calling this with the same arguments and one cache.
     """
+    crew = crew or Crew()
     from_start = time.perf_counter()
     encoder = _Once(make_encoder)
     code = source_digest(*_CODE)
@@ -76,17 +80,31 @@ def cached_image_embeddings(
     failures: dict[int, ImageError] = {}
     agreements: list[float] = []
     all_cached = True
-    for start, stop in chunks(digests):
+    options = {"batch_size": batch_size, "precision": precision, "workers": workers}
+    pieces = list(chunks(digests))
+
+    def key_of(start: int, stop: int) -> str:
+        known = list(digests[start:stop])
+        return fingerprint("images", encoder_fingerprint, code, load_fingerprint, precision, known)
+
+    def encode_piece(start: int, stop: int) -> Callable[[], Mapping[str, npt.NDArray[Any]]]:
+        known = list(digests[start:stop])
+        return partial(_encode_chunk, encoder, paths[start:stop], known, load, progress, start, len(paths), options)
+
+    if crew.world > 1:
+        # each process encodes its share into the cache that all of them then read
+        for piece in crew.mine(len(pieces)):
+            cache.arrays("embeddings", key_of(*pieces[piece]), encode_piece(*pieces[piece]))
+        crew.barrier()
+    for start, stop in pieces:
         chunk, known = paths[start:stop], list(digests[start:stop])
-        key = fingerprint("images", encoder_fingerprint, code, load_fingerprint, precision, known)
-        encode = partial(_encode_chunk, encoder, chunk, known, load, progress, start, len(paths))
-        options = {"batch_size": batch_size, "precision": precision, "workers": workers}
-        entry, was_cached = cache.arrays("embeddings", key, partial(encode, options))
+        key, encode = key_of(start, stop), encode_piece(start, stop)
+        entry, was_cached = cache.arrays("embeddings", key, encode)
         reasons = json.loads(bytes(entry["failures"]).decode())
         if was_cached and any(_loads(load, chunk[int(row)]) for row in reasons):
             # what failed then decodes now (a decoder was installed, there is more memory): make the entry anew
             cache.path("embeddings", key).unlink()
-            entry, was_cached = cache.arrays("embeddings", key, partial(encode, options))
+            entry, was_cached = cache.arrays("embeddings", key, encode)
             reasons = json.loads(bytes(entry["failures"]).decode())
         failures |= {start + int(row): ImageError(str(chunk[int(row)]), why) for row, why in reasons.items()}
         failures |= {start + i: _refusal(load, chunk[i]) for i, digest in enumerate(known) if digest is None}
@@ -128,7 +146,10 @@ def cached_text_embeddings(
 # what turns pixels and sentences into embeddings
 _CODE = (
     *(f"radlens.core.{name}" for name in ("class_token", "regions", "transform")),
-    *(f"radlens.models.{name}" for name in ("encode", "encoder", "image_tower", "open_clip", "tokenizer", "weights")),
+    *(
+        f"radlens.models.{name}"
+        for name in ("encode", "encoder", "image_tower", "in_place_blocks", "open_clip", "tokenizer", "weights")
+    ),
 )
 
 

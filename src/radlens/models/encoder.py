@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from radlens.core.errors import ExplainError
+from radlens.core.errors import ExplainError, ModelError
+from radlens.core.store import fingerprint
 from radlens.core.transform import ImageTransform
 from radlens.models.image_tower import ImageTower, image_tower, run_blocks
 from radlens.models.tokenizer import Tokenizer, trim_padding
@@ -43,6 +45,46 @@ class OpenClipEncoder:
         self.grid = tower.grid if tower else (0, 0)
         self.prefix_tokens = tower.prefix_tokens if tower else 0
         self._tower = tower
+        self._projects = True
+
+    @property
+    def image_module(self) -> nn.Module:
+        """open_clip's image tower."""
+        return cast(nn.Module, self.model.visual)
+
+    def with_image_tensors(self, tensors: Mapping[str, Tensor]) -> OpenClipEncoder:
+        """An encoder with an image tower of its own, these tensors in it; the text tower is shared.
+
+        A name or shape that the tower does not have raises `ModelError`.
+        """
+        model = copy.copy(self.model)
+        # a shallow copy of a module shares its table of parts
+        model._modules = dict(self.model._modules)
+        model.visual = copy.deepcopy(self.model.visual)
+        own = model.visual.state_dict()
+        for name, tensor in tensors.items():
+            if name not in own or own[name].shape != tensor.shape:
+                found = f"of shape {tuple(tensor.shape)}"
+                expected = f"shape {tuple(own[name].shape)}" if name in own else "no tensor of that name"
+                raise ModelError(f"the image tower of {self.name} has {expected} for {name!r}, found one {found}.")
+        model.visual.load_state_dict(dict(tensors), strict=False)
+        values = {name: tensor.detach().float().cpu().numpy() for name, tensor in sorted(tensors.items())}
+        changed = fingerprint(self.fingerprint, values) if tensors else self.fingerprint
+        card = dict(self.card) | {"fingerprint": changed}
+        copied = OpenClipEncoder(model, self.tokenizer, self.transform, card, self.pad)
+        return copied if self._projects else copied.without_projection()
+
+    def without_projection(self) -> OpenClipEncoder:
+        """The same tower, its features before the projection; `ModelError` where it is no plain vision transformer."""
+        if self._tower is None:
+            raise ModelError(f"the image tower of {self.name} has no features before a projection; use the projection.")
+        card = dict(self.card) | {
+            "fingerprint": fingerprint(self.fingerprint, "without projection"),
+            "dimension": self._tower.width,
+        }
+        cut = OpenClipEncoder(self.model, self.tokenizer, self.transform, card, self.pad)
+        cut._projects = False
+        return cut
 
     @property
     def device(self) -> torch.device:
@@ -59,9 +101,9 @@ class OpenClipEncoder:
 
         Without gradients the last block is run for the class token alone: equal, and cheaper.
         """
-        if self._tower is None or torch.is_grad_enabled():
+        if self._tower is None or (torch.is_grad_enabled() and self._projects):
             return cast(Tensor, self.model.encode_image(pixels))
-        return self._tower.pool(run_blocks(self._tower, self._tower.tokens(pixels)))
+        return self._pooled(self._tower, run_blocks(self._tower, self._tower.tokens(pixels)))
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """T sentences -> (T, D), un-normalised. Padded only as far as the longest needs, which changes nothing."""
@@ -84,7 +126,11 @@ class OpenClipEncoder:
         tower = self._looked_into()
         if tokens.shape[1] == 1 and not tower.class_token_only:
             raise ValueError(f"{self.name} pools over all tokens; give pool() the whole output of the last block.")
-        return tower.pool(tokens)
+        return self._pooled(tower, tokens)
+
+    def _pooled(self, tower: ImageTower, tokens: Tensor) -> Tensor:
+        features = tower.features(tokens)
+        return tower.project(features) if self._projects else features
 
     def _looked_into(self) -> ImageTower:
         if self._tower is None:

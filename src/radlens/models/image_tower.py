@@ -16,7 +16,7 @@ from radlens.models.in_place_blocks import can_run_in_place, run_in_place
 
 
 class ImageTower(Protocol):
-    """A vision transformer in three steps: `tokens`, `blocks`, `pool`."""
+    """A vision transformer in three steps: `tokens`, `blocks`, then `features` and `project`."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -30,7 +30,7 @@ class ImageTower(Protocol):
 
     @property
     def class_token_only(self) -> bool:
-        """Whether `pool` looks at nothing but the class token."""
+        """Whether `features` looks at nothing but the class token."""
         ...
 
     @property
@@ -40,8 +40,17 @@ class ImageTower(Protocol):
         """(B, 3, H, W) -> (B, prefix + patches, C), the input of the first block."""
         ...
 
-    def pool(self, tokens: Tensor) -> Tensor:
-        """(B, prefix + patches, C) -> (B, D); also (B, 1, C) where `class_token_only`."""
+    def features(self, tokens: Tensor) -> Tensor:
+        """Output of the blocks -> (B, F), before the projection; also (B, 1, C) -> (B, F) where `class_token_only`."""
+        ...
+
+    def project(self, features: Tensor) -> Tensor:
+        """(B, F) -> (B, D)."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """F."""
         ...
 
 
@@ -74,9 +83,16 @@ class TimmTower:
         trunk = self.visual.trunk
         return cast(Tensor, trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(trunk.patch_embed(pixels)))))
 
-    def pool(self, tokens: Tensor) -> Tensor:
+    def features(self, tokens: Tensor) -> Tensor:
         trunk = self.visual.trunk
-        return cast(Tensor, self.visual.head(trunk.forward_head(trunk.norm(tokens))))
+        return cast(Tensor, trunk.forward_head(trunk.norm(tokens)))
+
+    def project(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.visual.head(features))
+
+    @property
+    def width(self) -> int:
+        return int(self.visual.trunk.num_features)
 
 
 @dataclass(frozen=True)
@@ -105,9 +121,16 @@ class OpenClipTower:
     def tokens(self, pixels: Tensor) -> Tensor:
         return cast(Tensor, self.visual._embeds(pixels))
 
-    def pool(self, tokens: Tensor) -> Tensor:
+    def features(self, tokens: Tensor) -> Tensor:
         pooled, _ = self.visual._pool(tokens)
-        return cast(Tensor, pooled if self.visual.proj is None else pooled @ self.visual.proj)
+        return cast(Tensor, pooled)
+
+    def project(self, features: Tensor) -> Tensor:
+        return features if self.visual.proj is None else cast(Tensor, features @ self.visual.proj)
+
+    @property
+    def width(self) -> int:
+        return int(self.visual.conv1.out_channels)
 
 
 def image_tower(visual: Any) -> ImageTower | None:
