@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
+import tempfile
 from pathlib import Path
 
 import polars as pl
@@ -19,8 +20,11 @@ from radlens.core.vocabulary import load_vocabulary
 from radlens.data.iu_xray_images import image_key
 from radlens.data.iu_xray_reports import INSTALLED, installed_file, read_iu_xray_reports
 from radlens.data.iu_xray_views import read_view_positions, views_of_study
+from radlens.labels.compare import compare_labels
+from radlens.labels.label_table import write_labels
 from radlens.labels.mesh import Mesh
 from radlens.labels.mesh_codes import code_table
+from radlens.labels.rules import Rules
 
 PAGE = Path(__file__).parents[1] / "docs" / "iu-xray-labels.md"
 BEGIN, END = "<!-- figures: begin (tools/compare_iu_xray_labels.py) -->", "<!-- figures: end -->"
@@ -92,6 +96,10 @@ def labellings(reports: Reports) -> dict[str, pl.DataFrame]:
         table = labeler.label(reports, Path(), Path()).table.drop("assessed")
         return table.select("study_id", pl.exclude("study_id").is_in(least))
 
+    def rules(sections: tuple[str, ...], least: tuple[int, ...] = (1,)) -> pl.DataFrame:
+        table = Rules(sections=sections).label(reports, Path(), Path()).table.drop("assessed")
+        return table.select("study_id", pl.exclude("study_id").is_in(least).fill_null(False))
+
     automatic = pl.col("automatic").list.join("|").str.to_lowercase()
     substring = [automatic.str.contains_any(words).alias(name) for name, words in SUBSTRINGS.items()]
     return {
@@ -100,6 +108,10 @@ def labellings(reports: Reports) -> dict[str, pl.DataFrame]:
         "`mesh`, every -1 as positive": mesh("no-pathology", "positive", (1, -1)),
         "`mesh`, no_finding: normal-code": mesh("normal-code", "uncertain"),
         "`mesh`, normal-code, borderline: positive": mesh("normal-code", "positive"),
+        "`rules` (default: findings and impression)": rules(("findings", "impression")),
+        "`rules`, every -1 as positive": rules(("findings", "impression"), (1, -1)),
+        "`rules` on findings": rules(("findings",)),
+        "`rules` on the impression": rules(("impression",)),
         "automatic codes by substring": reports.table.select("study_id", *substring),
     }
 
@@ -152,6 +164,31 @@ def label_table(reports: Reports, units: pl.DataFrame) -> list[str]:
     return lines
 
 
+def agreement_table(reports: Reports) -> list[str]:
+    """`mesh` beside `rules` and the paper: positives a label, and Cohen's kappa."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{name}.csv" for name in ("mesh", "rules")]
+        for path, labeler in zip(paths, (Mesh(), Rules()), strict=True):
+            write_labels(labeler.label(reports, Path(), Path()), path)
+        compared = compare_labels(*paths)
+    lines = [
+        f"{compared.studies['compared'][0]:,} reports that both assess. {compared.definition}",
+        "",
+        "| label | `mesh`: 1 | -1 | `rules`: 1 | -1 | the paper | kappa | 95 % interval |",
+        "|---|" + "---:|" * 7,
+    ]
+    for row in compared.labels.iter_rows(named=True):
+        kappa = row["kappa"]
+        low, high = row["low"], row["high"]
+        shown = "not estimable" if kappa is None or math.isnan(kappa) else f"{kappa:.2f}"
+        interval = f"{low:.2f} to {high:.2f}" if low is not None and not math.isnan(low) else (row["reason"] or "")
+        lines.append(
+            f"| {row['label']} | {row['a_1']} | {row['a_-1']} | {row['b_1']} | {row['b_-1']} | "
+            f"{PAPER.get(row['label'], '')} | {shown} | {interval} |"
+        )
+    return lines
+
+
 def opacity_table(reports: Reports) -> list[str]:
     """Reports that are Lung Opacity by fewer and by more headings."""
     headings: list[str] = []
@@ -183,6 +220,10 @@ def figures() -> str:
             "### Which definition fits the paper's counts",
             "",
             *fit_table(labellings(reports), units),
+            "",
+            "### The two labelers beside each other",
+            "",
+            *agreement_table(reports),
             "",
             "### What Lung Opacity is made of",
             "",
