@@ -10,26 +10,29 @@ from rich.table import Table
 from radlens.core.cohort import SPLITS
 from radlens.core.spec import StudySpec
 from radlens.core.store import Cache, default_cache
+from radlens.data.presence import require_images
 from radlens.data.split_card import split_card
 from radlens.progress import Teller
-from radlens.stages.cohort import divide, missing, read_cohort
+from radlens.stages.cohort import divide, missing, read_cohort, refuse_empty
 
 
 def check_data(spec: StudySpec, console: Console, skip_bad_images: bool) -> None:
     """Read and split the cohort, and print its counts and notes. Raises `DataError` for what a run would refuse."""
-    read = read_cohort(spec, Cache(default_cache()), skip_bad_images, Teller(console, quiet=True))
-    cohort = read.cohort
-    gone = missing(cohort) if skip_bad_images else {}
-    total = len(cohort)
-    cohort = cohort.keep(np.array([row not in gone for row in range(total)]))
-    cohort = divide(cohort, spec)
+    # what is there is told first; only then, that images are missing
+    cohort = read_cohort(spec, Cache(default_cache()), True, Teller(console, quiet=True)).cohort
+    total, gone = len(cohort), missing(cohort)
+    whole = cohort
+    if skip_bad_images and gone:
+        cohort = cohort.keep(np.array([row not in gone for row in range(total)]))
+        refuse_empty(cohort)
+        cohort = divide(cohort, spec)
     card = split_card(cohort, spec.split)
     counts = f"{cohort.name}: {len(cohort)} images, {len(set(cohort.groups()))} patients"
-    console.print(counts, highlight=False, markup=False)
-    if gone:
+    console.print(counts, highlight=False, markup=False, soft_wrap=True)
+    if gone and skip_bad_images:
         console.print(f"{len(gone)} of {total} images are missing and were left out", style="yellow")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("label")
+    table.add_column("label", no_wrap=True)
     for split in SPLITS:
         table.add_column(f"{split} +", justify="right")
         table.add_column("-", justify="right")
@@ -43,10 +46,14 @@ def check_data(spec: StudySpec, console: Console, skip_bad_images: bool) -> None
         table.add_row(escape(label), *cells, str(int(np.isnan(targets[:, column]).sum())))
     console.print(table)
     for left in cohort.left_out:
-        console.print(f"left out: {left.count} {left.what}", style="yellow", highlight=False, markup=False)
+        console.print(
+            f"left out: {left.count} {left.what}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
     for origin in dict.fromkeys(cohort.origins.values()):
         labels = [name for name in cohort.vocabulary.names if cohort.origins.get(name) == origin]
         named = "all labels" if len(labels) == len(cohort.vocabulary) else ", ".join(labels)
-        console.print(f"{named}: {origin}", highlight=False, markup=False)
+        console.print(f"{named}: {origin}", highlight=False, markup=False, soft_wrap=True)
     for sentence in (*cohort.notes, *card.get("warnings", [])):
-        console.print(f"note: {sentence}", style="yellow", highlight=False, markup=False)
+        console.print(f"note: {sentence}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if not skip_bad_images:
+        require_images(whole)

@@ -44,7 +44,7 @@ def test_labels_as_text(written: list[str | None], policy: Uncertain) -> None:
     assert cohort.targets().dtype == np.float32
     assert cohort.table["Edema"].dtype == pl.Int8
     unsure = values.count(-1.0)
-    assert any(f"Edema: {unsure} uncertain" in note for note in cohort.notes) == (unsure > 0)
+    assert any("uncertain (-1)" in note and f"Edema {unsure}" in note for note in cohort.notes) == (unsure > 0)
     assert any("does not assess Mass" in note for note in cohort.notes)
 
 

@@ -54,7 +54,7 @@ def test_a_plain_table(load: Callable[..., Cohort], tmp_path: Path) -> None:
     assert cohort.table["age"].to_list() == ["77", "12", None]
     assert "patient" not in cohort.table.columns
     np.testing.assert_array_equal(cohort.targets(), np.array([[1, 0], [np.nan, np.nan], [0, 1]], np.float32))
-    assert cohort.notes == ("Mass: 1 uncertain (-1) labels became not assessed (policy 'ignore').",)
+    assert cohort.notes == ("uncertain (-1) labels became not assessed (policy 'ignore'): Mass 1.",)
     assert cohort.source["rows"] == 3
 
 

@@ -152,8 +152,13 @@ def make_cohort(
             f"cohort {name}: image id {first!r} stands in rows {_list(rows)}; every image needs an id of its own "
             f"({twice['image_id'].n_unique()} ids are duplicated)."
         )
-    labels = [_label(name, table, label, uncertain, notes) for label in vocabulary.names]
-    unknown = [label for label in vocabulary.names if label not in table.columns]
+    unsure: dict[str, int] = {}
+    labels = [_label(name, table, label, uncertain, unsure) for label in vocabulary.names]
+    if unsure:
+        becomes = {"zeros": "0", "ones": "1", "ignore": "not assessed"}[uncertain]
+        counts = ", ".join(f"{label} {count}" for label, count in unsure.items())
+        notes.append(f"uncertain (-1) labels became {becomes} (policy {uncertain!r}): {counts}.")
+    unknown = [label for label in vocabulary.names if label not in table.columns and label not in (origins or {})]
     if unknown and labelled:
         notes.append(f"the source does not assess {', '.join(unknown)}: null for every image.")
     extra = [c for c in table.columns if c not in COLUMNS and c not in vocabulary.names]
@@ -174,7 +179,7 @@ def make_cohort(
     )
 
 
-def _label(name: str, table: pl.DataFrame, label: str, uncertain: Uncertain, notes: list[str]) -> pl.Series:
+def _label(name: str, table: pl.DataFrame, label: str, uncertain: Uncertain, counts: dict[str, int]) -> pl.Series:
     if label not in table.columns:
         return pl.Series(label, [None] * table.height, pl.Int8)
     column = table[label]
@@ -195,9 +200,7 @@ def _label(name: str, table: pl.DataFrame, label: str, uncertain: Uncertain, not
     unsure = values == -1.0
     if unsure.any():
         as_value = {"zeros": 0.0, "ones": 1.0, "ignore": None}[uncertain]
-        count = int(unsure.sum())
-        becomes = {"zeros": "0", "ones": "1", "ignore": "not assessed"}[uncertain]
-        notes.append(f"{label}: {count} uncertain (-1) labels became {becomes} (policy {uncertain!r}).")
+        counts[label] = int(unsure.sum())
         values = values.to_frame().select(
             pl.when(pl.col(label) == -1.0).then(pl.lit(as_value, pl.Float64)).otherwise(pl.col(label)).alias(label)
         )[label]

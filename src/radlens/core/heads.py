@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize
 
+_AFFINITIES = 1 << 23
+"""Numbers of one part of a cache head's affinities: 32 MiB."""
+
 
 class Head(nn.Module):
     """Embeddings (N, D) to logits (N, L). This one is linear: `scale * x @ weight.T + bias`.
@@ -33,6 +36,11 @@ class Head(nn.Module):
     def labels(self) -> int:
         """L."""
         return len(self.bias)
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of the embeddings it reads."""
+        return self.weight.shape[-1]
 
     def options(self) -> dict[str, Any]:
         """What its constructor needs beside its tensors, as JSON holds it."""
@@ -60,6 +68,10 @@ class PerceptronHead(Head):
         self.register_buffer("hidden_weight", hidden_weight)
         self.register_buffer("hidden_bias", hidden_bias)
 
+    @property
+    def dimension(self) -> int:
+        return self.hidden_weight.shape[-1]
+
     def options(self) -> dict[str, Any]:
         return {}
 
@@ -68,10 +80,11 @@ class PerceptronHead(Head):
 
 
 class ResidualHead(Head):
-    """A bottleneck beside the embedding, then a linear head (CLIP-Adapter; Gao et al., IJCV 2024, equations 4 and 5).
+    """A bottleneck beside the embedding, then a linear head (CLIP-Adapter; Gao et al., IJCV 2024).
 
     x' = ratio * relu(up @ relu(down @ x)) + (1 - ratio) * x with x of unit length; then as `Head` with `normalise`.
-    down (H, D), up (D, H), weight (L, D), bias (L,).
+    down (H, D), up (D, H), weight (L, D), bias (L,). The paper's x is un-normalised; of unit length, the same ratio
+    means the same for every encoder.
     """
 
     kind = "residual"
@@ -96,7 +109,7 @@ class ResidualHead(Head):
 
 
 class CacheHead(Head):
-    """A linear head plus what similar training images say (Tip-Adapter; Zhang et al., ECCV 2022, equation 6).
+    """A linear head plus what similar training images say (Tip-Adapter; Zhang et al., ECCV 2022).
 
     logits = `Head` + alpha * exp(-beta (1 - x @ keys.T)) @ values, x of unit length. keys (M, D) of unit length, values
     (M, L): what each cached image says of each label, 0 where it was not assessed. weight (L, D), bias (L,).
@@ -125,9 +138,15 @@ class CacheHead(Head):
     def options(self) -> dict[str, Any]:
         return {"alpha": self.alpha, "beta": self.beta, "scale": self.scale}
 
+    def affinities(self, embeddings: Tensor) -> Tensor:
+        """(N, D) -> (N, M): exp(-beta (1 - cosine)) to every key, 1 for the same direction."""
+        return torch.exp(-self.beta * (1 - normalize(embeddings, dim=-1) @ self.keys.T))
+
     def forward(self, embeddings: Tensor) -> Tensor:
-        near = torch.exp(-self.beta * (1 - normalize(embeddings, dim=-1) @ self.keys.T))
-        return super().forward(embeddings) + self.alpha * (near @ self.values)
+        # in parts, so that memory does not grow with images x keys
+        parts = torch.split(embeddings, max(1, _AFFINITIES // max(1, len(self.keys))))
+        said = torch.cat([self.affinities(part) @ self.values for part in parts])
+        return super().forward(embeddings) + self.alpha * said
 
 
 _KINDS: dict[str, type[Head]] = {head.kind: head for head in (Head, PerceptronHead, ResidualHead, CacheHead)}
@@ -139,7 +158,13 @@ def make_head(kind: str, tensors: Mapping[str, Tensor], options: Mapping[str, An
         raise ValueError(f"unknown kind of head {kind!r}; known: {', '.join(sorted(_KINDS))}")
     parts: dict[str, Any] = {**tensors, **options}
     head = _KINDS[kind](**parts)
-    width = head.weight.shape[-1]
-    if head.weight.ndim != 2 or head.bias.shape != (len(head.weight),) or not width:
-        raise ValueError(f"weight {tuple(head.weight.shape)} and bias {tuple(head.bias.shape)} are not of one head")
+    shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in head.state_dict().items())
+    if head.weight.ndim != 2 or not all(t.ndim for t in head.state_dict().values()) or not head.dimension:
+        raise ValueError(f"{shapes} are not of one head")
+    try:
+        logits = head(torch.zeros(1, head.dimension))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{shapes} with {dict(options)} are not of one {kind} head") from error
+    if logits.shape != (1, head.labels) or len(head.weight) != head.labels:
+        raise ValueError(f"{shapes} are not of one head")
     return head
