@@ -19,7 +19,7 @@ from radlens.core.store import Cache, default_cache
 from radlens.draws import run_draws
 from radlens.models.loading import resolve
 from radlens.progress import Teller
-from radlens.stages.adapt import Learning, fit_setting
+from radlens.stages.adapt import Learning, fit_settings
 from radlens.stages.cohort import missing, read_cohort, refuse_empty, save_evidence, skipped, split_cohort
 from radlens.stages.context import Context
 from radlens.stages.embed import embed_images, embed_texts, embedding_key
@@ -77,9 +77,10 @@ def run_one(spec: StudySpec, out: Path, tell: Teller, skip_bad_images: bool) -> 
     refuse_empty(cohort)
 
     cohort = split_cohort(context, cohort, digests)
-    learning = Learning(cohort, embeddings, embedding_key(context, digests), lambda texts: embed_texts(context, texts))
+    key = embedding_key(context, digests)
+    learning = Learning(cohort, digests, embeddings, key, lambda texts: embed_texts(context, texts))
     plan = plan_explanation(context, dataset, cohort, digests)
-    results = [fit_setting(context, setting, learning) for setting in spec.settings]
+    results = fit_settings(context, spec.settings, learning)
     write_tables(context, cohort, results)
     if plan is not None:
         explain(context, plan, results)
@@ -93,8 +94,8 @@ def check_names(spec: StudySpec) -> None:
     labeler = labeler_of(spec)
     if labeler is not None:
         build_part("labelers", labeler.name, labeler.options())
-    for setting in spec.settings:
-        build_part("settings", setting.name, setting.options())
+    for variant in (v for setting in spec.settings for v in setting.variants(spec.seed)):
+        build_part("settings", variant.name, dict(variant.options))
     if spec.explain is not None:
         for method in spec.explain.methods:
             get("saliency", method)

@@ -115,9 +115,10 @@ def make_cohort(
     """Check and freeze a cohort table.
 
     Label values may be 1, 0, -1 (uncertain) or null. -1 becomes 0 (`zeros`), 1 (`ones`) or null (`ignore`), and a note
-    says how many. A label column that the source lacks becomes null throughout, which a note says too unless the labels
-    are still to come (`labelled` False). Views are written as PA, AP, frontal (one of the two) or lateral. Raises `DataError` naming the first
-    offending row for a duplicated or missing image id, a missing path, or a label that is none of these values.
+    says how many. A label column that the source lacks becomes null throughout, which a note says too, unless `origins`
+    does or the labels are still to come (`labelled` False). Views are written as PA, AP, frontal (one of the two) or
+    lateral. Raises `DataError` naming the first offending row for a duplicated or missing image id, a missing path, or
+    a label that is none of these values.
     """
     notes = list(notes)
     clash = sorted({*COLUMNS, "image"} & set(vocabulary.names))

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Crew:
-    """rank: this process, 0 is first. world: how many there are. local_rank: this process among those of its machine."""
+    """rank: this process, 0 is first. world: how many there are. local_rank: its number on its own machine."""
 
     def __init__(self, rank: int = 0, world: int = 1, local_rank: int = 0) -> None:
         self.rank, self.world, self.local_rank = rank, world, local_rank

@@ -17,7 +17,7 @@ import abc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -151,9 +151,17 @@ class AdaptationTask:
 class Setting(Part):
     """A way of turning an encoder into a classifier. One file in `adapt/`."""
 
+    collective: ClassVar[bool] = False
+    """Whether several processes share its training: then all of them call `fit` and end with equal classifiers."""
+
     @abc.abstractmethod
     def fit(self, task: AdaptationTask) -> Classifier:
         """Make the classifier; its card holds `train_seconds`, `trainable_parameters` and what else is to be told."""
+
+    @classmethod
+    def fit_together(cls, parts: Sequence[Self], tasks: Sequence[AdaptationTask]) -> list[Classifier]:
+        """Fit several of its kind, each on its own task; the tasks differ in nothing but seed and progress."""
+        return [part.fit(task) for part, task in zip(parts, tasks, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,7 @@ class RunFolder:
         """
         started = time.perf_counter()
         before = self._before.get(name)
-        known = before is not None and before.key == key and self._intact(before)
-        if self.crew.agree(known):
+        if self.is_done(name, key):
             seconds = time.perf_counter() - started
             assert before is not None
             stage = Stage(key, seconds, before.made_in_seconds, True, before.outputs)
@@ -75,6 +74,11 @@ class RunFolder:
         self.stages[name] = stage
         self._record(finished=False)
         return stage
+
+    def is_done(self, name: str, key: str) -> bool:
+        """Whether `stage` would find its files from the last run, as the first process sees it."""
+        before = self._before.get(name)
+        return self.crew.agree(before is not None and before.key == key and self._intact(before))
 
     def tell(self, **facts: Any) -> None:
         """Add facts to `run.json`, at once."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -109,16 +113,68 @@ class ModelSpec(_Strict):
         return self
 
 
+@dataclass(frozen=True)
+class Variant:
+    """One fit of a setting: its options with one choice of each swept one, and its seed.
+
+    title: name of its results. family: title of the setting it belongs to.
+    """
+
+    name: str
+    title: str
+    family: str
+    options: Mapping[str, Any]
+    seed: int
+
+
 class SettingSpec(_Named):
-    """`name:` of a setting and its own options; `as:` another name for its results (default: the setting's name)."""
+    """`name:` of a setting and its own options; `as:` another name for its results (default: the setting's name).
+
+    seeds: fit it once for each, instead of once with the study's own. sweep: option -> values; every combination is
+    fitted.
+    """
 
     name: str
     alias: str | None = Field(default=None, alias="as", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
+    sweep: dict[str, tuple[Any, ...]] | None = None
 
     @property
     def title(self) -> str:
         """Name of its results."""
         return self.alias or self.name
+
+    @model_validator(mode="after")
+    def _distinct(self) -> SettingSpec:
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds names one of them twice: {list(self.seeds)}")
+        for key, values in (self.sweep or {}).items():
+            if not values:
+                raise ValueError(f"sweep: {key} has no values")
+            if key in self.options():
+                raise ValueError(f"{key} stands both as an option and in sweep")
+        return self
+
+    def variants(self, seed: int) -> list[Variant]:
+        """Every fit that this asks for, in order; `seed` is the study's."""
+        keys = list(self.sweep or {})
+        found = []
+        for values in itertools.product(*(enumerate((self.sweep or {})[key]) for key in keys)):
+            chosen = {key: value for key, (_, value) in zip(keys, values, strict=True)}
+            words = [f"{key}-{_word(value, place)}" for key, (place, value) in zip(keys, values, strict=True)]
+            for each in self.seeds if self.seeds is not None else (seed,):
+                seeded = [f"seed-{each}"] if self.seeds is not None and len(self.seeds) > 1 else []
+                title = ".".join([self.title, *words, *seeded])
+                found.append(Variant(self.name, title, self.title, self.options() | chosen, each))
+        return found
+
+
+def _word(value: Any, place: int) -> str:
+    """A value as part of a name; a mapping by its own name, or its place in the list."""
+    if isinstance(value, dict):
+        value = value.get("name", place + 1)
+    text = re.sub(r"[^A-Za-z0-9._+-]+", "-", str(value)).strip("-.")
+    return text or str(place + 1)
 
 
 class ExplainSpec(_Named):
@@ -147,6 +203,7 @@ class ComputeSpec(_Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = Field(default=32, ge=1)
     workers: int = Field(default=2, ge=1)
+    devices: int = Field(default=1, ge=1, description="processes of this machine that share encoding and training")
 
 
 class EvaluateSpec(_Strict):
@@ -178,7 +235,7 @@ class StudySpec(_Strict):
 
     @model_validator(mode="after")
     def _titles(self) -> StudySpec:
-        titles = [setting.title for setting in self.settings]
+        titles = [variant.title for setting in self.settings for variant in setting.variants(self.seed)]
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
             raise ValueError(f"setting {twice[0]!r} stands twice; give one of them another name with `as:`")

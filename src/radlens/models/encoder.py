@@ -13,6 +13,7 @@ from radlens.core.errors import ExplainError, ModelError
 from radlens.core.store import fingerprint
 from radlens.core.transform import ImageTransform
 from radlens.models.image_tower import ImageTower, image_tower, run_blocks
+from radlens.models.prompts import LearnedContext
 from radlens.models.tokenizer import Tokenizer, trim_padding
 
 
@@ -113,6 +114,10 @@ class OpenClipEncoder:
         if self.pad is not None:
             ids = trim_padding(ids, self.pad)
         return cast(Tensor, self.model.encode_text(ids.to(self.device)))
+
+    def prompt_tower(self) -> LearnedContext:
+        """The text tower for learned context; one without a table of word embeddings raises `ModelError`."""
+        return LearnedContext(self.model, self.tokenizer, self.pad, self.name)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, prefix + patches, C): the input of the first block."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from radlens.core.cohort import Cohort, LeftOut
+from radlens.core.crew import crew
 from radlens.core.errors import DataError, ImageError
 from radlens.core.image_facts import ImageFacts
 from radlens.core.parts import Dataset
@@ -49,13 +50,14 @@ class ReadCohort:
 def read_cohort(spec: StudySpec, cache: Cache, skip_bad_images: bool, tell: Teller) -> ReadCohort:
     """Read, label and divide the cohort. A missing image raises `DataError` unless bad ones are skipped."""
     dataset: Dataset = build_part("datasets", spec.cohort.dataset, spec.cohort.options())
-    with tell.bar("reading cohort") as progress:
-        cohort = dataset.load(spec.folder, cache.folder, progress)
     labelled = None
     labeler = labeler_of(spec)
-    if labeler is not None:
-        with tell.bar("labelling reports") as progress:
-            cohort, labelled = label_cohort(cohort, dataset, labeler, spec.folder, cache, progress)
+    with crew().first_goes_ahead():
+        with tell.bar("reading cohort") as progress:
+            cohort = dataset.load(spec.folder, cache.folder, progress)
+        if labeler is not None:
+            with tell.bar("labelling reports") as progress:
+                cohort, labelled = label_cohort(cohort, dataset, labeler, spec.folder, cache, progress)
     if np.isnan(cohort.targets()).all():
         raise DataError(
             f"cohort {cohort.name} has no labels: name a labeler for its reports (`labeler: rules`), or a table."

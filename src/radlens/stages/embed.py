@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from radlens.core.cohort import Cohort
+from radlens.core.crew import Crew
 from radlens.core.errors import DataError, ImageError
 from radlens.core.image_facts import ImageFacts
 from radlens.core.parts import Floats
@@ -18,6 +20,9 @@ from radlens.data.near_duplicates import perceptual_hash
 from radlens.models.embed import ImageEmbeddings, cached_image_embeddings, cached_text_embeddings
 from radlens.stages.context import Context
 
+if TYPE_CHECKING:
+    from radlens.core.classifier import Encoder
+
 _DECODING = ("radlens.data.images", "radlens.data.decoded", "radlens.data.dicom", "radlens.data.windowing")
 
 _SHARED = ("radlens.core.transform", "radlens.core.regions", "radlens.core.class_token")
@@ -26,43 +31,13 @@ _SHOWN = 20
 
 
 def embed_images(context: Context, cohort: Cohort, digests: Sequence[str | None]) -> ImageEmbeddings:
-    """Embeddings of all images, in the cohort's order.
+    """Embeddings of all images by the model as it is, in the cohort's order; what was found goes into run.json.
 
     The first image that cannot be decoded raises `DataError` with its row, unless bad images are skipped; what was
     encoded before it stays in the cache.
     """
-    compute = context.spec.compute
-    paths = [Path(path) for path in cohort.table["path"]]
-    rows = {path: row for row, path in enumerate(paths)}
     facts = ImageFacts(context.cache.folder)
-
-    def load(path: Path) -> npt.NDArray[np.uint8]:
-        try:
-            image = read_image(path)
-        except ImageError as error:
-            if context.skip_bad_images:
-                raise
-            raise DataError(_bad(cohort, rows[path], error)) from error
-        digest = digests[rows[path]]
-        if digest is not None:
-            height, width = image.pixels.shape[:2]
-            facts.remember(digest, width, height, image.note, perceptual_hash(image.pixels))
-        return image.pixels
-
-    with context.tell.bar("encoding images") as progress:
-        found = cached_image_embeddings(
-            context.cache,
-            context.source.fingerprint,
-            context.encoder,
-            paths,
-            digests,
-            load,
-            load_fingerprint=source_digest(*_DECODING),
-            batch_size=compute.batch_size,
-            precision=compute.precision,
-            workers=compute.workers,
-            progress=progress,
-        )
+    found = _embed(context, cohort, digests, context.source.fingerprint, context.encoder, "images", context.run.crew)
     if found.failures and not context.skip_bad_images:
         row, error = next(iter(found.failures.items()))
         raise DataError(_bad(cohort, row, error))
@@ -83,16 +58,80 @@ def embed_images(context: Context, cohort: Cohort, digests: Sequence[str | None]
     return found
 
 
+def embed_with(
+    context: Context,
+    cohort: Cohort,
+    digests: Sequence[str | None],
+    encoder_fingerprint: str,
+    make_encoder: Callable[[], Encoder],
+    title: str,
+    crew: Crew | None = None,
+) -> Floats:
+    """(N, D) embeddings of all images by another encoder, through the cache. An image that fails raises `DataError`.
+
+    crew: the processes that share the work; all of them must call this.
+    """
+    found = _embed(context, cohort, digests, encoder_fingerprint, make_encoder, title, crew or Crew())
+    for row, error in found.failures.items():
+        raise DataError(_bad(cohort, row, error))
+    return found.array
+
+
+def _embed(
+    context: Context,
+    cohort: Cohort,
+    digests: Sequence[str | None],
+    encoder_fingerprint: str,
+    make_encoder: Callable[[], Encoder],
+    title: str,
+    crew: Crew,
+) -> ImageEmbeddings:
+    compute = context.spec.compute
+    paths = [Path(path) for path in cohort.table["path"]]
+    rows = {path: row for row, path in enumerate(paths)}
+    facts = ImageFacts(context.cache.folder)
+
+    def load(path: Path) -> npt.NDArray[np.uint8]:
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            if context.skip_bad_images:
+                raise
+            raise DataError(_bad(cohort, rows[path], error)) from error
+        digest = digests[rows[path]]
+        if digest is not None:
+            height, width = image.pixels.shape[:2]
+            facts.remember(digest, width, height, image.note, perceptual_hash(image.pixels))
+        return image.pixels
+
+    with context.tell.bar(f"encoding {title}") as progress:
+        return cached_image_embeddings(
+            context.cache,
+            encoder_fingerprint,
+            make_encoder,
+            paths,
+            digests,
+            load,
+            load_fingerprint=source_digest(*_DECODING),
+            batch_size=compute.batch_size,
+            precision=compute.precision,
+            workers=compute.workers,
+            progress=progress,
+            crew=crew,
+        )
+
+
 def embed_texts(context: Context, texts: Sequence[str]) -> Floats:
     """(T, D) un-normalised embeddings of sentences."""
     return cached_text_embeddings(context.cache, context.source.fingerprint, context.encoder, texts).array
 
 
-def embedding_key(context: Context, digests: Sequence[str | None]) -> str:
-    """Fingerprint of the embeddings of these images by this encoder at this precision."""
+def embedding_key(context: Context, digests: Sequence[str | None], encoder_fingerprint: str | None = None) -> str:
+    """Fingerprint of the embeddings of these images by an encoder (the study's model) at the study's precision."""
     encoding = source_digest("radlens.models", *_SHARED)
     decoding = source_digest(*_DECODING)
-    return fingerprint(context.source.fingerprint, context.spec.compute.precision, list(digests), decoding, encoding)
+    encoder = encoder_fingerprint or context.source.fingerprint
+    return fingerprint(encoder, context.spec.compute.precision, list(digests), decoding, encoding)
 
 
 def _bad(cohort: Cohort, row: int, error: ImageError) -> str:
