@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-# Python's warning filters belong to the whole process before 3.14: threads that change them take turns.
-WARNINGS_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-import warnings
+import threading
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,12 +19,14 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from radlens.core.errors import ImageError
-from radlens.data.decoded import WARNINGS_LOCK, DecodedImage
+from radlens.data.decoded import DecodedImage
+from radlens.data.decoder_warnings import heard_warnings
 from radlens.data.dicom import decode_dicom
 from radlens.data.windowing import robust_window, to_eight_bit
 
 # No scanner makes a film of more than 20,000 x 20,000 pixels: a header that claims more is a mistake or a trap.
 LARGEST = 400_000_000
+_LIMIT_LOCK = threading.Lock()
 _MAGIC: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"\x89PNG\r\n\x1a\n", PngImageFile),
     (b"\xff\xd8\xff", JpegImageFile),
@@ -124,9 +126,8 @@ def _load(file: BinaryIO, name: str, plugin: type[ImageFile.ImageFile]) -> tuple
         _check_size(image, name)
         image.load()
         return image, notes
-    with WARNINGS_LOCK, warnings.catch_warnings():
-        # Odd tags are Pillow's only warnings here; they say nothing of the pixels.
-        warnings.simplefilter("ignore")
+    # Odd tags are Pillow's only warnings here; they say nothing of the pixels.
+    with heard_warnings():
         tiff = TiffImageFile(file)
         _check_size(tiff, name)
         pages = tiff.n_frames
@@ -136,12 +137,15 @@ def _load(file: BinaryIO, name: str, plugin: type[ImageFile.ImageFile]) -> tuple
         tiff.getexif()
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and tiff.width * tiff.height > limit:
-            try:
-                Image.MAX_IMAGE_PIXELS = LARGEST
-                tiff.load()
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-    tiff.load()
+            # the limit is one for all threads
+            with _LIMIT_LOCK:
+                limit = Image.MAX_IMAGE_PIXELS
+                try:
+                    Image.MAX_IMAGE_PIXELS = LARGEST
+                    tiff.load()
+                finally:
+                    Image.MAX_IMAGE_PIXELS = limit
+        tiff.load()
     return tiff, notes
 
 
