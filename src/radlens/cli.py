@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -54,10 +55,19 @@ def run(
     from radlens.core.spec import read_study
 
     spec = read_study(study, change)
-    from radlens.study import run_study
+    from radlens.core.crew import crew
+    from radlens.study import check_names, run_study
 
+    if spec.compute.devices > 1 and "WORLD_SIZE" not in os.environ:
+        from radlens.launch import launch
+
+        check_names(spec)
+        sys.exit(launch(sys.argv[1:], spec.compute.devices))
     place = out or Path("runs") / spec.name
-    print_path(run_study(spec, place, Teller(console, quiet), skip_bad_images=skip_bad_images))
+    teller = Teller(console if crew().first else Console(quiet=True), quiet)
+    page = run_study(spec, place, teller, skip_bad_images=skip_bad_images)
+    if crew().first:
+        print_path(page)
 
 
 @app.command("list")

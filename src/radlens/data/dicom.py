@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
@@ -58,6 +60,15 @@ def decode_dicom(file: BinaryIO, name: str, largest: int) -> DecodedImage:
             raise ImageError(name, f"is a DICOM file that cannot be decoded: {first}.") from error
     told = sorted(text.splitlines()[0].rstrip(".") for text in texts if "pixel data" in text.lower())
     return DecodedImage(decoded.pixels, "; ".join(filter(None, (decoded.note, *told))) or None)
+
+
+def is_compressed_dicom(path: Path) -> bool:
+    """Whether a file says of itself that it is DICOM with compressed pixels; False for what cannot be read."""
+    try:
+        with heard_warnings():
+            return bool(read_file_meta_info(path).TransferSyntaxUID.is_compressed)
+    except _DAMAGED:
+        return False
 
 
 def _decode(file: BinaryIO, name: str, largest: int) -> DecodedImage:

@@ -88,4 +88,4 @@ def _cosines() -> npt.NDArray[np.float32]:
     frequency, place = np.arange(_KEPT)[:, None], np.arange(_SIDE)[None]
     basis = np.cos(np.pi * frequency * (2 * place + 1) / (2 * _SIDE)) * np.sqrt(2 / _SIDE)
     basis[0] /= np.sqrt(2)
-    return basis.astype(np.float32)
+    return np.asarray(basis, np.float32)

@@ -22,7 +22,7 @@ def divide_cohort(cohort: Cohort, spec: SplitSpec, folder: Path) -> Cohort:
     the data set has no official split, or when a file puts one patient into two splits.
     """
     seed = spec.seed if spec.repeat in (None, 1) else _another_seed(spec.seed, spec.repeat or 1)
-    shares = {name: float(getattr(spec, name)) for name in SPLITS}
+    shares: dict[str, float] = {name: float(getattr(spec, name)) for name in SPLITS}
     if spec.file is not None:
         return _require_all(_with_val(split_of_file(cohort, folder / spec.file, spec.by), spec, seed))
     if spec.official:

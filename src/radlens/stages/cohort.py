@@ -20,7 +20,7 @@ from radlens.core.parts import Dataset
 from radlens.core.reports import LabelledReports
 from radlens.core.spec import StudySpec, build_part
 from radlens.core.store import Cache, fingerprint, source_digest, write_json, writing
-from radlens.data.images import read_image
+from radlens.data.decoding import Decoding
 from radlens.data.near_duplicates import near_duplicates, perceptual_hash
 from radlens.data.presence import missing_images, require_images
 from radlens.data.split_card import split_card
@@ -131,14 +131,19 @@ def picture_hashes(context: Context, cohort: Cohort, digests: Sequence[str | Non
     def look(row: int) -> None:
         digest = digests[row]
         try:
-            image = read_image(Path(paths[row]))
+            image = decoding.read(Path(paths[row]))
         except ImageError:
             return
         if digest is not None:
             height, width = image.pixels.shape[:2]
             facts.remember(digest, width, height, image.note, perceptual_hash(image.pixels))
 
-    with context.tell.bar("comparing images") as progress, ThreadPoolExecutor(context.spec.compute.workers) as pool:
+    workers = context.spec.compute.workers
+    with (
+        Decoding([paths[row] for row in absent], workers) as decoding,
+        context.tell.bar("comparing images") as progress,
+        ThreadPoolExecutor(workers) as pool,
+    ):
         for done, _ in enumerate(pool.map(look, absent), 1):
             progress(done, len(absent))
     return facts.hashes(digests)

@@ -15,7 +15,7 @@ from radlens.core.errors import DataError, ImageError
 from radlens.core.image_facts import ImageFacts
 from radlens.core.parts import Floats
 from radlens.core.store import fingerprint, source_digest
-from radlens.data.images import read_image
+from radlens.data.decoding import Decoding
 from radlens.data.near_duplicates import perceptual_hash
 from radlens.models.embed import ImageEmbeddings, cached_image_embeddings, cached_text_embeddings
 from radlens.stages.context import Context
@@ -23,7 +23,9 @@ from radlens.stages.context import Context
 if TYPE_CHECKING:
     from radlens.core.classifier import Encoder
 
-_DECODING = ("radlens.data.images", "radlens.data.decoded", "radlens.data.dicom", "radlens.data.windowing")
+_DECODING = tuple(
+    f"radlens.data.{name}" for name in ("images", "decoded", "dicom", "dicom_grey", "dicom_tables", "windowing")
+)
 
 _SHARED = ("radlens.core.transform", "radlens.core.regions", "radlens.core.class_token")
 _SHOWN = 20
@@ -93,7 +95,7 @@ def _embed(
 
     def load(path: Path) -> npt.NDArray[np.uint8]:
         try:
-            image = read_image(path)
+            image = decoding.read(path)
         except ImageError as error:
             if context.skip_bad_images:
                 raise
@@ -104,7 +106,10 @@ def _embed(
             facts.remember(digest, width, height, image.note, perceptual_hash(image.pixels))
         return image.pixels
 
-    with context.tell.bar(f"encoding {title}") as progress:
+    with (
+        Decoding(cohort.table["path"].to_list(), compute.workers) as decoding,
+        context.tell.bar(f"encoding {title}") as progress,
+    ):
         return cached_image_embeddings(
             context.cache,
             encoder_fingerprint,
