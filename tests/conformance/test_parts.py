@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from pydantic import ValidationError
 
 import radlens
-from radlens.core.parts import AnnotationFormat, Dataset, Definition, Loader, MetricInput, Setting
+from radlens.core.mapping import load_mapping
+from radlens.core.parts import AnnotationFormat, Dataset, Definition, Labeler, Loader, MetricInput, Setting
 from radlens.core.parts import Part as PartWithOptions
 from radlens.core.registry import ROOMS, Part, get, parts
+from radlens.core.reports import EVIDENCE, make_reports
+from radlens.core.vocabulary import load_vocabulary
+from radlens.data.cards import cards, load_card
 
 CONTRACTS: dict[str, type[PartWithOptions]] = {
     "datasets": Dataset,
+    "labelers": Labeler,
     "settings": Setting,
     "loaders": Loader,
     "formats": AnnotationFormat,
@@ -125,3 +131,51 @@ def test_cards_say_what_a_reader_must_know(part: Part) -> None:
         assert isinstance(card.get(key), str) and card[key].strip(), f"the card has no {key}"
     assert card["summary"] == part.summary
     assert issubclass(get("loaders", card["loader"]), Loader)
+
+
+GENERIC = {"table", "phantom", "folder", "dicom"}
+"""Data sets that are the user's own, or made here: they have no card."""
+
+
+@of("datasets")
+def test_a_published_data_set_has_a_card(part: Part) -> None:
+    if part.name in GENERIC:
+        assert part.name not in cards()
+        return
+    card = load_card(part.name)
+    assert card.licence and card.citation and card.how_to_get
+    assert card.expected.images, "the true number of images"
+
+
+def test_no_card_without_a_data_set() -> None:
+    assert set(cards()) <= set(parts("datasets"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (SOURCES / "core" / "mappings").glob("*.toml")))
+def test_a_mapping_leads_into_the_vocabulary(name: str) -> None:
+    mapping = load_mapping(name)
+    known = set(load_vocabulary("chexpert-14").names)
+    assert set(mapping.assesses) <= known
+    assert set(mapping.sources) <= set(mapping.assesses)
+
+
+@of("labelers")
+def test_a_labeler_leaves_out_what_has_nothing_to_read(part: Part, tmp_path: Path) -> None:
+    if part.name == "chexbert":
+        pytest.skip("needs the released weights; tests/labels/test_chexbert.py has its own")
+    reports = make_reports(
+        "two",
+        pl.DataFrame({"study_id": ["a", "b"], "findings": ["The heart is enlarged.", None]}).with_columns(
+            codes=pl.Series([["Cardiomegaly"], None]),
+            **{"Finding Labels": pl.Series(["Cardiomegaly", None]), "Cardiomegaly": pl.Series(["1", None])},
+        ),
+    )
+    found = part.load()().label(reports, tmp_path, tmp_path)
+    assert found.table["study_id"].to_list() == ["a", "b"]
+    assert found.table["assessed"].to_list() == [True, False]
+    assert found.table["Cardiomegaly"].to_list() == [1, None]
+    labels = [column for column in found.table.columns if column not in ("study_id", "assessed")]
+    assert all(found.table[label].dtype == pl.Int8 for label in labels)
+    assert found.table.filter(pl.col("study_id") == "b").select(labels).null_count().sum_horizontal()[0] == len(labels)
+    assert found.evidence.columns == list(EVIDENCE) and found.origin.strip()
+    assert set(found.evidence["study_id"]) <= {"a"}

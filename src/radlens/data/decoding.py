@@ -26,7 +26,7 @@ class Decoding:
     """Decodes one image at a time for each thread that asks; a context, since it may hold processes.
 
     paths: all that will be asked for. workers: threads that ask, and processes at most. Processes are started when the
-    first compressed file is asked for, by spawning: a script that decodes DICOM files needs the usual `if __name__ == "__main__":`.
+    first compressed file is asked for, by spawning: a script of yours needs the usual `if __name__ == "__main__":`.
     """
 
     def __init__(self, paths: Sequence[str | Path], workers: int) -> None:
