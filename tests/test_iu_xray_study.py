@@ -104,7 +104,7 @@ def test_another_labeler_and_folds(collection: Path, tmp_path: Path) -> None:
     table = pl.read_csv(tmp_path / "run" / "tables" / "overall.csv")
     row = table.filter(pl.col("metric") == "macro_auroc").row(0, named=True)
     each = [pl.read_csv(tmp_path / "run" / f"fold-{k}" / "tables" / "overall.csv")["macro_auroc"][0] for k in (1, 2)]
-    assert row["draws"] == 2 and row["mean"] == pytest.approx(sum(each) / 2)
+    assert row["repeats"] == 2 and row["mean"] == pytest.approx(sum(each) / 2)
     tests = [
         set(pl.read_parquet(tmp_path / "run" / f"fold-{k}" / "cohort.parquet").filter(split="test")["image_id"])
         for k in (1, 2)

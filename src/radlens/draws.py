@@ -11,6 +11,7 @@ from radlens.core.errors import StoreError
 from radlens.core.run_folder import RunFolder
 from radlens.core.spec import SplitSpec, StudySpec
 from radlens.core.store import file_digest, fingerprint, source_digest, writing
+from radlens.evaluate.repeats import mean_over_repeats
 from radlens.progress import Teller
 from radlens.report.draws import write_draws_report
 
@@ -30,13 +31,16 @@ def run_draws(spec: StudySpec, out: Path, tell: Teller, run_one: RunOne) -> Path
         run_one(spec.model_copy(update={"split": draw}), out / draw_name(draw))
     tables = {name: out / "tables" / f"{name}.csv" for name in ("overall", "per_label")}
     sources = [out / draw_name(draw) / "tables" / path.name for draw in draws for path in tables.values()]
-    key = fingerprint([file_digest(path) for path in sources], source_digest("radlens.draws", "radlens.report.draws"))
+    key = fingerprint(
+        [file_digest(path) for path in sources],
+        source_digest("radlens.draws", "radlens.report", "radlens.evaluate.repeats"),
+    )
 
     def make() -> Iterable[Path]:
         for name, keys in (("overall", ["setting"]), ("per_label", ["setting", "label"])):
-            rows = [(draw_name(draw), out / draw_name(draw) / "tables" / f"{name}.csv") for draw in draws]
+            frames = [_read(out / draw_name(draw) / "tables" / f"{name}.csv") for draw in draws]
             with writing(tables[name]) as aside:
-                mean_over_draws(rows, keys).write_csv(aside)
+                mean_over_repeats(frames, keys).write_csv(aside)
         return (*tables.values(), write_draws_report(out, [draw_name(draw) for draw in draws]))
 
     run.stage("summary", key, make)
@@ -51,29 +55,8 @@ def draw_name(draw: SplitSpec) -> str:
     return "-".join(parts)
 
 
-def mean_over_draws(tables: Iterable[tuple[str, Path]], keys: list[str]) -> pl.DataFrame:
-    """Long table: the keys, metric, draws (where it is defined), mean, standard deviation, least and greatest value.
-
-    The deviation is that between draws (n - 1). Training images of two folds overlap, so it is no standard error, and
-    no interval may be made of it.
-    """
-    frames = []
-    for name, path in tables:
-        try:
-            frame = pl.read_csv(path, infer_schema_length=None)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise StoreError(f"{path} cannot be read; run the study again.") from error
-        numeric = [c for c, kind in frame.schema.items() if c not in keys and kind.is_numeric()]
-        frames.append(
-            frame.select(*keys, *(pl.col(c).cast(pl.Float64) for c in numeric))
-            .unpivot(index=keys, variable_name="metric", on=numeric)
-            .with_columns(pl.lit(name).alias("draw"), pl.col("value").fill_nan(None))
-        )
-    together = pl.concat(frames, how="diagonal")
-    return together.group_by([*keys, "metric"], maintain_order=True).agg(
-        pl.col("value").count().alias("draws"),
-        pl.col("value").mean().alias("mean"),
-        pl.col("value").std().alias("standard_deviation"),
-        pl.col("value").min().alias("least"),
-        pl.col("value").max().alias("greatest"),
-    )
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_csv(path, infer_schema_length=None)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise StoreError(f"{path} cannot be read; run the study again.") from error

@@ -152,3 +152,45 @@ def test_folds_and_repeats_name_each_draw() -> None:
     assert all(each.draws == 1 for each in split.each())
     assert SplitSpec(folds=3, fold=2).draws == 1 and SplitSpec().draws == 1
     assert [each.repeat for each in SplitSpec(repeats=2).each()] == [1, 2]
+
+
+def test_seeds_and_sweeps_are_variants_with_names_of_their_own() -> None:
+    study = study_from_dict(
+        BASE
+        | {
+            "settings": [
+                "zero-shot",
+                {
+                    "name": "linear-probe",
+                    "as": "probe",
+                    "epochs": 5,
+                    "seeds": [0, 1],
+                    "sweep": {"loss": ["bce", {"name": "focal", "gamma": 1}], "learning_rate": [0.001]},
+                },
+            ]
+        },
+        Path(),
+    )
+    plain, swept = study.settings
+    assert [(v.title, v.seed, dict(v.options)) for v in plain.variants(7)] == [("zero-shot", 7, {})]
+    found = swept.variants(7)
+    assert [v.title for v in found] == [
+        f"probe.loss-{loss}.learning_rate-0.001.seed-{seed}" for loss in ("bce", "focal") for seed in (0, 1)
+    ]
+    assert {v.group for v in found} == {f"probe.loss-{loss}.learning_rate-0.001" for loss in ("bce", "focal")}
+    assert {v.family for v in found} == {"probe"}
+    assert found[2].options == {"epochs": 5, "loss": {"name": "focal", "gamma": 1}, "learning_rate": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"seeds": [1, 1]}, "seeds names one of them twice"),
+        ({"seeds": []}, "at least 1 entry"),
+        ({"sweep": {"epochs": []}}, "sweep: epochs has no values"),
+        ({"epochs": 3, "sweep": {"epochs": [1]}}, "epochs stands both as an option and in sweep"),
+    ],
+)
+def test_bad_seeds_and_sweeps_are_one_sentence(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SpecError, match=sentence):
+        study_from_dict(BASE | {"settings": [{"name": "linear-probe"} | options]}, Path())

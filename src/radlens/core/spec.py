@@ -117,11 +117,12 @@ class ModelSpec(_Strict):
 class Variant:
     """One fit of a setting: its options with one choice of each swept one, and its seed.
 
-    title: name of its results. family: title of the setting it belongs to.
+    title: name of its results. group: the same without the seed. family: title of the setting it belongs to.
     """
 
     name: str
     title: str
+    group: str
     family: str
     options: Mapping[str, Any]
     seed: int
@@ -164,8 +165,9 @@ class SettingSpec(_Named):
             words = [f"{key}-{_word(value, place)}" for key, (place, value) in zip(keys, values, strict=True)]
             for each in self.seeds if self.seeds is not None else (seed,):
                 seeded = [f"seed-{each}"] if self.seeds is not None and len(self.seeds) > 1 else []
-                title = ".".join([self.title, *words, *seeded])
-                found.append(Variant(self.name, title, self.title, self.options() | chosen, each))
+                group = ".".join([self.title, *words])
+                title = ".".join([group, *seeded])
+                found.append(Variant(self.name, title, group, self.title, self.options() | chosen, each))
         return found
 
 

@@ -39,7 +39,7 @@ def write_draws_report(folder: Path, draws: Sequence[str]) -> Path:
                 key: show(number(cell.get(key)), column.kind)
                 for key in ("mean", "standard_deviation", "least", "greatest")
             }
-            | {"draws": cell.get("draws", "0")}
+            | {"draws": cell.get("repeats", "0")}
             for cell in found
         ]
         lines.append({"title": column.heading, "cells": texts})

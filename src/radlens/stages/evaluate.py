@@ -11,6 +11,7 @@ import polars as pl
 from radlens.core.cohort import Cohort
 from radlens.core.registry import parts
 from radlens.core.store import fingerprint, source_digest, write_json, writing
+from radlens.evaluate.repeats import mean_over_repeats
 from radlens.evaluate.scoring import metric_definitions
 from radlens.evaluate.tables import (
     SettingResult,
@@ -46,6 +47,9 @@ def write_tables(context: Context, cohort: Cohort, results: Sequence[SettingResu
             "separability": separability_table(results, vocabulary, seed, known),
             "embedding_view": _view(results),
         }
+        repeated = _over_seeds(context, tables["overall"])
+        if repeated is not None:
+            tables["seeds"] = repeated
         for name, table in tables.items():
             write_csv(folder / f"{name}.csv", table)
         write_json(folder / "definitions.json", metric_definitions())
@@ -53,6 +57,23 @@ def write_tables(context: Context, cohort: Cohort, results: Sequence[SettingResu
 
     context.tell.say("evaluating")
     context.run.stage("evaluate", key, make)
+
+
+def _over_seeds(context: Context, overall: pl.DataFrame) -> pl.DataFrame | None:
+    """Mean and spread of every overall figure of the settings that were fitted with several seeds; None without any."""
+    variants = [v for setting in context.spec.settings for v in setting.variants(context.spec.seed)]
+    groups: dict[str, list[str]] = {}
+    for variant in variants:
+        groups.setdefault(variant.group, []).append(variant.title)
+    frames = [
+        mean_over_repeats(
+            [overall.filter(setting=title).with_columns(pl.lit(group).alias("setting")) for title in titles],
+            ["setting"],
+        )
+        for group, titles in groups.items()
+        if len(titles) > 1
+    ]
+    return pl.concat(frames) if frames else None
 
 
 def write_csv(path: Path, table: pl.DataFrame) -> None:
