@@ -11,7 +11,7 @@ from radlens.core.classifier import load_classifier
 from radlens.core.errors import ModelError
 from radlens.core.spec import ModelSpec
 from radlens.core.store import Cache, default_cache
-from radlens.data.images import read_image
+from radlens.data.decoding import Decoding
 from radlens.models.encode import encode_images
 from radlens.models.loading import load_encoder, resolve
 
@@ -28,13 +28,16 @@ def predict_images(folder: Path, images: Sequence[Path]) -> pl.DataFrame:
     encoder = load_encoder(source)
     precision = str(card.get("precision", "float32"))
     classifier = load_classifier(folder, encoder)
+    # a setting that changed the encoder brings its own
+    own = classifier.encoder or encoder
     labels, probabilities = list(classifier.vocabulary.names), []
-    for batch in encode_images(encoder, list(images), lambda path: read_image(path).pixels, precision=precision):
-        for error in batch.failures.values():
-            raise error
-        probabilities.append(
-            pl.DataFrame(classifier.probabilities(batch.embeddings), list(classifier.vocabulary.names))
-        )
+    with Decoding(images, 2) as decoding:
+        for batch in encode_images(own, list(images), lambda path: decoding.read(path).pixels, precision=precision):
+            for error in batch.failures.values():
+                raise error
+            probabilities.append(
+                pl.DataFrame(classifier.probabilities(batch.embeddings), list(classifier.vocabulary.names))
+            )
     scores = pl.concat(probabilities)
     # what was not assessed in training has no score, though a head of zeros gives one
     unknown = [pl.lit(None, pl.Float64).alias(label) for label in card.get("not_estimable", [])]
