@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from radlens.adapt.prompt_weights import prompt_pairs, prompt_weights
 from radlens.core.classifier import Classifier, Head
-from radlens.core.errors import ModelError
-from radlens.core.parts import AdaptationTask, Floats, Setting
+from radlens.core.parts import AdaptationTask, Setting
 from radlens.core.registry import register
 
 
@@ -27,18 +26,11 @@ class ZeroShot(Setting):
 
     def fit(self, task: AdaptationTask) -> Classifier:
         """Embed the prompts. A prompt whose embedding is zero or not finite raises `ModelError`."""
-        labels = task.vocabulary.labels
+        labels = len(task.vocabulary)
+        prompts = prompt_pairs(task.vocabulary)
         if self.rule == "paper":
-            prompts = {label.name: {"positive": [label.name]} for label in labels}
-        else:
-            prompts = {x.name: {"positive": list(x.positive), "negative": list(x.negative)} for x in labels}
-        sentences = list(dict.fromkeys(text for sides in prompts.values() for side in sides.values() for text in side))
-        embedded = dict(zip(sentences, _unit(task.encode_texts(sentences), sentences), strict=True))
-        rows = []
-        for sides in prompts.values():
-            means = [np.mean([embedded[text] for text in side], axis=0) for side in sides.values()]
-            rows.append(means[0] - means[1] if len(means) == 2 else means[0])
-        weight = torch.from_numpy(np.stack(rows).astype(np.float32))
+            prompts = {name: {"positive": [name]} for name in prompts}
+        weight = torch.from_numpy(prompt_weights(prompts, task.encode_texts))
         scale = task.logit_scale if self.rule == "pair" else 1.0
         card = {
             "options": self.model_dump(),
@@ -48,22 +40,9 @@ class ZeroShot(Setting):
         }
         return Classifier(
             setting="zero-shot",
-            head=Head(weight, torch.zeros(len(labels)), normalise=True, scale=scale),
+            head=Head(weight, torch.zeros(labels), normalise=True, scale=scale),
             vocabulary=task.vocabulary,
             encoder=task.encoder,
-            thresholds=np.full(len(labels), 0.5) if self.rule == "paper" else None,
+            thresholds=np.full(labels, 0.5) if self.rule == "paper" else None,
             card=card,
         )
-
-
-def _unit(embeddings: Floats, sentences: list[str]) -> npt.NDArray[np.float64]:
-    """(T, D) rows of length one, in float64 so that means of many prompts lose nothing."""
-    exact = embeddings.astype(np.float64)
-    lengths = np.linalg.norm(exact, axis=1)
-    wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
-    if len(wrong):
-        raise ModelError(
-            f"expected a finite, non-zero text embedding of the prompt {sentences[int(wrong[0])]!r}, found one of "
-            f"length {lengths[wrong[0]]:g}; check the model's weights and tokenizer."
-        )
-    return np.asarray(exact / lengths[:, None], dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Arithmetic of the training losses: what `radlens.adapt.losses` lists by name."""
