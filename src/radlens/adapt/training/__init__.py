@@ -1,0 +1,1 @@
+"""Training of image encoders: the engine behind every setting that changes the encoder."""
