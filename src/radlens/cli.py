@@ -179,6 +179,19 @@ def predict(
 
 
 @app.command()
+def audit(
+    tables: Annotated[Path | None, typer.Argument(help="A CSV of published results; docs/how-to/audit.md.")] = None,
+    example: Annotated[bool, typer.Option("--example", help="Audit the tables of Sadman et al. (2025).")] = False,
+) -> None:
+    """Look for contradictions in published tables of results."""
+    from radlens.stages.audit import audit_file
+
+    if (tables is None) == (not example):
+        raise typer.BadParameter("give a file of tables, or --example")
+    audit_file(tables, Console())
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Write report.html of a run again."""
     from radlens.report.page import write_report

@@ -10,13 +10,8 @@ from scipy.stats import norm
 from sklearn.metrics import f1_score
 
 from radlens.core.errors import SpecError
-from radlens.evaluate.thresholds import (
-    best_f1_threshold,
-    choose_thresholds,
-    decide,
-    prevalence,
-    prevalence_matched_threshold,
-)
+from radlens.evaluate.threshold_cuts import best_f1_threshold, prevalence_matched_threshold
+from radlens.evaluate.thresholds import choose_thresholds, decide, prevalence
 
 GRID = [0.0, 0.2, 0.5, 0.50000001, 0.8, 1.0]
 
@@ -75,7 +70,7 @@ def test_rules() -> None:
     assert decide(scores, chosen.values)[:, 4].sum() == 0, "never seen in training: never called"
     fixed = choose_thresholds(scores, targets, np.full(5, 0.1), "fixed")
     assert fixed.values.tolist() == [0.5] * 5
-    with pytest.raises(SpecError, match="Known: fixed, validation"):
+    with pytest.raises(SpecError, match="Known: fixed, half-f1, paper, prevalence, recall, validation"):
         choose_thresholds(scores, targets, np.full(5, 0.1), "oracle")  # type: ignore[arg-type]
 
 

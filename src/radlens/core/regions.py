@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from radlens.core.errors import DataError
-
-
-@dataclass(frozen=True)
-class Box:
-    """An axis-parallel box in pixels of the original image: left, top, width, height (floats)."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-    def mask(self, height: int, width: int) -> npt.NDArray[np.bool_]:
-        """Boolean (height, width): pixels whose centre lies in the box."""
-        rows = np.arange(height) + 0.5
-        columns = np.arange(width) + 0.5
-        inside_rows = (rows >= self.y) & (rows < self.y + self.height)
-        inside_columns = (columns >= self.x) & (columns < self.x + self.width)
-        return np.logical_and.outer(inside_rows, inside_columns)
-
-
-@dataclass(frozen=True)
-class Mask:
-    """A pixel mask, one bit a pixel. Make it with `Mask.pack`."""
-
-    height: int
-    width: int
-    bits: bytes = field(repr=False)
-
-    @staticmethod
-    def pack(mask: npt.NDArray[np.bool_]) -> Mask:
-        """From a boolean (height, width) array."""
-        return Mask(mask.shape[0], mask.shape[1], np.packbits(mask).tobytes())
-
-    def mask(self, height: int, width: int) -> npt.NDArray[np.bool_]:
-        """Boolean (height, width); a size other than the image's raises `DataError`."""
-        if (height, width) != (self.height, self.width):
-            raise DataError(
-                f"a mask of {self.width}x{self.height} pixels does not fit an image of {width}x{height} pixels."
-            )
-        flat = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=height * width)
-        return flat.reshape(height, width).astype(bool)
+from radlens.core.shapes import Box as Box
+from radlens.core.shapes import Mask as Mask
+from radlens.core.shapes import Point as Point
+from radlens.core.shapes import Polygon as Polygon
+from radlens.core.shapes import Shape as Shape
 
 
 @dataclass(frozen=True)
@@ -59,38 +23,73 @@ class Region:
 
     image_id: str
     label: str
-    shape: Box | Mask
+    shape: Shape
     reader: str = "reader"
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """All regions of a study. `left_out` counts what could not be used, by reason."""
+    """All regions of a study. `left_out` counts what could not be used, by reason.
+
+    examined: (image, reader) -> labels that the reader looked for in the image, whether or not there is a region: a
+    label without one was looked for and not found. What stands neither here nor in a region was not annotated.
+    unknown_images: names in the source that fit no image of the cohort.
+    """
 
     regions: tuple[Region, ...]
     source: str
     left_out: dict[str, int] = field(default_factory=dict)
+    examined: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    unknown_images: tuple[str, ...] = ()
+
+    @cached_property
+    def _by_image(self) -> dict[str, list[Region]]:
+        found: dict[str, list[Region]] = {}
+        for region in self.regions:
+            found.setdefault(region.image_id, []).append(region)
+        return found
 
     def image_ids(self) -> tuple[str, ...]:
         """Images with at least one region, in order of first appearance."""
-        return tuple(dict.fromkeys(region.image_id for region in self.regions))
+        return tuple(self._by_image)
 
     def labels_of(self, image_id: str) -> tuple[str, ...]:
         """Labels with at least one region in an image."""
-        return tuple(dict.fromkeys(r.label for r in self.regions if r.image_id == image_id))
+        return tuple(dict.fromkeys(region.label for region in self._by_image.get(image_id, ())))
+
+    def readers(self) -> tuple[str, ...]:
+        """Every reader who drew or examined, in order of first appearance."""
+        drew = dict.fromkeys(region.reader for region in self.regions)
+        return tuple(drew | dict.fromkeys(reader for _, reader in self.examined))
 
     def of(self, image_ids: Iterable[str]) -> Annotations:
-        """Only the regions of these images."""
+        """Only the regions, and the looks, of these images."""
         wanted = set(image_ids)
         kept = tuple(region for region in self.regions if region.image_id in wanted)
-        return Annotations(kept, self.source, self.left_out)
+        looks = {key: labels for key, labels in self.examined.items() if key[0] in wanted}
+        return Annotations(kept, self.source, self.left_out, looks, self.unknown_images)
 
-    def mask(self, image_id: str, label: str, height: int, width: int) -> npt.NDArray[np.bool_]:
-        """Union of a label's regions in an image: boolean (height, width)."""
+    def presence(self, image_id: str, label: str, reader: str) -> bool | None:
+        """Whether a reader drew a label in an image; None where the reader is not known to have looked for it."""
+        if any(region.label == label and region.reader == reader for region in self._by_image.get(image_id, ())):
+            return True
+        return False if label in self.examined.get((image_id, reader), ()) else None
+
+    def shapes(self, image_id: str, label: str, reader: str | None = None) -> tuple[Shape, ...]:
+        """What was drawn of a label in an image, by one reader or (None) by all of them."""
+        return tuple(
+            region.shape
+            for region in self._by_image.get(image_id, ())
+            if region.label == label and reader in (None, region.reader)
+        )
+
+    def mask(
+        self, image_id: str, label: str, height: int, width: int, reader: str | None = None
+    ) -> npt.NDArray[np.bool_]:
+        """Union of a label's regions in an image, of one reader or (None) of all: boolean (height, width)."""
         union = np.zeros((height, width), bool)
-        for region in self.regions:
-            if region.image_id == image_id and region.label == label:
-                union |= region.shape.mask(height, width)
+        for shape in self.shapes(image_id, label, reader):
+            union |= shape.mask(height, width)
         return union
 
 

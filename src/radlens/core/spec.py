@@ -209,9 +209,28 @@ class ComputeSpec(_Strict):
 
 
 class EvaluateSpec(_Strict):
-    """How probabilities become decisions: `validation` (best F1, shrunk for rare labels) or `fixed` at 0.5."""
+    """How probabilities become decisions, and how figures get their intervals.
 
-    thresholds: Literal["validation", "fixed"] = "validation"
+    thresholds, all chosen on validation: `validation` (best F1, shrunk for rare labels), `fixed` (value, default 0.5),
+    `paper` (0.5), `recall` (at least value, default 0.9), `prevalence` (as many as in training), `half-f1` (half of the
+    best F1, on calibrated probabilities). replicates: of the bootstrap over patients; 0 for none. alpha: share of
+    findings that conformal risk control may miss. subgroups: columns of the cohort to compare (default: view, sex, age
+    and site where it has them).
+    """
+
+    thresholds: Literal["validation", "fixed", "paper", "recall", "prevalence", "half-f1"] = "validation"
+    value: float | None = Field(default=None, gt=0, lt=1)
+    replicates: int = Field(default=1000, ge=0)
+    alpha: float = Field(default=0.1, gt=0, lt=1)
+    subgroups: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _used(self) -> EvaluateSpec:
+        if self.value is not None and self.thresholds not in ("fixed", "recall"):
+            raise ValueError(f"value is for thresholds fixed and recall, not {self.thresholds}")
+        if 0 < self.replicates < 200:
+            raise ValueError(f"replicates must be 0 or at least 200, found {self.replicates}")
+        return self
 
 
 class StudySpec(_Strict):

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from radlens.core.classifier import Classifier, Encoder, load_classifier
-from radlens.core.cohort import SPLITS, Cohort
+from radlens.core.cohort import Cohort
 from radlens.core.crew import Crew
 from radlens.core.errors import ModelError
 from radlens.core.parts import AdaptationTask, Floats, Setting, TrainingPlace
@@ -20,13 +21,19 @@ from radlens.core.predictions import Predictions
 from radlens.core.spec import SettingSpec, Variant, build_part
 from radlens.core.store import fingerprint, source_digest, writing
 from radlens.data.image_files import ImageFiles
+from radlens.evaluate.calibration.fit import fit_calibration
+from radlens.evaluate.log_odds import to_logits
 from radlens.evaluate.tables import SettingResult
 from radlens.evaluate.thresholds import choose_thresholds, prevalence
 from radlens.stages.context import Context
 from radlens.stages.embed import embed_with, embedding_key
 from radlens.stages.evidence import evidence
 
-_CODE = ("radlens.adapt", "radlens.evaluate.thresholds", "radlens.core.classifier", "radlens.core.heads")
+_CODE = (
+    "radlens.adapt",
+    *(f"radlens.evaluate.{name}" for name in ("thresholds", "threshold_cuts", "calibration", "log_odds")),
+    *(f"radlens.core.{name}" for name in ("classifier", "heads")),
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,14 @@ class _Family:
         return fingerprint(
             *(cohort.table["image_id"].to_list(), _model_reference(context)),
             *(learning.key, cohort.targets(), cohort.table["split"].to_list(), cohort.vocabulary.to_dict()),
-            *(variant.name, variant.title, part.model_dump(), context.spec.evaluate.model_dump(), variant.seed, code),
+            *(
+                variant.name,
+                variant.title,
+                part.model_dump(),
+                context.spec.evaluate.model_dump(include={"thresholds", "value"}),
+                variant.seed,
+                code,
+            ),
         )
 
 
@@ -139,7 +153,6 @@ def _write(
 ) -> Iterable[Path]:
     """Predict, choose thresholds and save. Where several processes fitted together, all predict and the first saves."""
     cohort, spec = learning.cohort, context.spec
-    targets, rows = cohort.targets(), {split: cohort.where(split) for split in SPLITS}
     embeddings, key = learning.embeddings, learning.key
     crew = context.run.crew if together else Crew()
     if _changed(classifier):
@@ -153,13 +166,7 @@ def _write(
         return ()
     probabilities = classifier.probabilities(embeddings)
     if classifier.thresholds is None:
-        chosen = choose_thresholds(
-            probabilities[rows["val"]],
-            targets[rows["val"]],
-            prevalence(targets[rows["train"]]),
-            spec.evaluate.thresholds,
-        )
-        values, rules = chosen.values, chosen.rule
+        values, rules = _thresholds(context, cohort, probabilities)
     else:
         values, rules = classifier.thresholds, ("fixed by the setting",) * len(cohort.vocabulary)
     source = context.source
@@ -181,6 +188,23 @@ def _write(
     with writing(table) as aside:
         pl.DataFrame(columns).write_parquet(aside)
     return *written, table
+
+
+def _thresholds(
+    context: Context, cohort: Cohort, probabilities: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+    """One threshold a label and how it came about, from validation alone."""
+    asked, targets = context.spec.evaluate, cohort.targets()
+    val, train = cohort.where("val"), cohort.where("train")
+    share = prevalence(targets[train])
+    if asked.thresholds != "half-f1":
+        chosen = choose_thresholds(probabilities[val], targets[val], share, asked.thresholds, value=asked.value)
+        return chosen.values, chosen.rule
+    logits = to_logits(probabilities[val])
+    fitted = fit_calibration(logits, targets[val], [str(g) for g in cohort.groups()[val]], "auto", context.spec.seed)
+    chosen = choose_thresholds(fitted.cross_fitted, targets[val], share, "half-f1", calibrated=fitted.calibrated)
+    # the same decisions on the probabilities as they are
+    return fitted.raw_thresholds(chosen.values), chosen.rule
 
 
 def _changed(classifier: Classifier) -> bool:

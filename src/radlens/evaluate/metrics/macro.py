@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from radlens.core.parts import MetricInput, defined
 from radlens.core.registry import register
-from radlens.evaluate.metrics import decision, discrimination
-from radlens.evaluate.undefined import mean_of_defined
+from radlens.evaluate.metrics import decision, discrimination, probability
+from radlens.evaluate.undefined import mean_of_defined, quotient
 
 
 @register("metrics", "macro-f1")
@@ -72,3 +74,44 @@ def macro_auroc(inputs: MetricInput) -> float:
 def macro_average_precision(inputs: MetricInput) -> float:
     """Mean average precision over labels with a positive image; NaN where there is none."""
     return float(mean_of_defined(discrimination.average_precision(inputs)))
+
+
+@register("metrics", "macro-average-precision-baseline")
+@defined(
+    "overall",
+    "none",
+    (0.0, 1.0),
+    "Mean prevalence over the labels with at least one positive image: about what macro average precision is for "
+    "scores that know nothing.",
+    "arithmetic",
+)
+def macro_average_precision_baseline(inputs: MetricInput) -> float:
+    """Mean share of positives over labels with a positive image; NaN where there is none."""
+    positives, negatives = (inputs.targets == 1).sum(axis=0), (inputs.targets == 0).sum(axis=0)
+    return float(mean_of_defined(np.where(positives > 0, quotient(positives, positives + negatives), np.nan)))
+
+
+@register("metrics", "macro-brier")
+@defined(
+    "overall",
+    "lower",
+    (0.0, 1.0),
+    "Mean of the Brier score over the labels with assessed images.",
+    "mean of scikit-learn brier_score_loss over those labels",
+)
+def macro_brier(inputs: MetricInput) -> float:
+    """Mean Brier score over labels with assessed images; NaN where there is none."""
+    return float(mean_of_defined(probability.brier(inputs)))
+
+
+@register("metrics", "macro-log-loss")
+@defined(
+    "overall",
+    "lower",
+    (0.0, float("inf")),
+    "Mean of log-loss over the labels with assessed images.",
+    "mean of scikit-learn log_loss over those labels",
+)
+def macro_log_loss(inputs: MetricInput) -> float:
+    """Mean log-loss over labels with assessed images; NaN where there is none."""
+    return float(mean_of_defined(probability.log_loss(inputs)))

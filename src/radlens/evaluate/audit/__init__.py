@@ -1,0 +1,1 @@
+"""Published results tables, searched for figures that contradict each other."""

@@ -1,0 +1,1 @@
+"""Calibration: fitted on validation by patient, judged by slope, reliability curve and expected calibration error."""
