@@ -27,6 +27,7 @@ from radlens.stages.evaluate import write_tables
 from radlens.stages.explain import explain, plan_explanation
 from radlens.stages.label import labeler_of
 from radlens.stages.report import save_study, summarise, write_page
+from radlens.stages.statistics import write_statistics
 
 _VERSIONS = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "polars", "pydicom", "Pillow")
 
@@ -82,6 +83,7 @@ def run_one(spec: StudySpec, out: Path, tell: Teller, skip_bad_images: bool) -> 
     plan = plan_explanation(context, dataset, cohort, digests)
     results = fit_settings(context, spec.settings, learning)
     write_tables(context, cohort, results)
+    write_statistics(context, cohort, results)
     if plan is not None:
         explain(context, plan, results)
     summarise(context, cohort)

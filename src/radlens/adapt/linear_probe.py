@@ -3,119 +3,151 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from radlens.adapt.logistic import Epoch, fit_logistic
-from radlens.core.classifier import Classifier, Head
-from radlens.core.errors import DataError
-from radlens.core.parts import AdaptationTask, Floats, Setting
+from radlens.adapt.logistic import binary_cross_entropy
+from radlens.adapt.losses import LossField, LossSpec
+from radlens.adapt.probe_data import ProbeData, probe_data
+from radlens.adapt.probe_solvers import Found, Heads, Request, fit_convex, fit_minibatches
+from radlens.core.classifier import Classifier, Features
+from radlens.core.errors import SpecError
+from radlens.core.parts import AdaptationTask, Setting
 from radlens.core.registry import register
+
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_OF_ADAMW = ("learning_rate", "epochs", "batch_size", "patience", "hidden", "loss", "sampler", "sampler_cap")
 
 
 @register("settings", "linear-probe")
 class LinearProbe(Setting):
     """One linear layer trained on cached, un-normalised image embeddings; the encoder stays as it is.
 
-    The protocol of Sadman et al. (BIOKDD 2025): binary cross-entropy over assessed entries, AdamW, cosine schedule,
-    early stopping on the validation loss, the best epoch's weights kept. The layer starts from zero: the loss is
-    convex, so that the start does not matter and needs no seed; the seed of the study shuffles the batches.
+    By default the protocol of Sadman et al. (BIOKDD 2025): binary cross-entropy over assessed entries, AdamW, cosine
+    schedule, early stopping on the validation loss, the best epoch's weights kept. The layer starts from zero: the loss
+    is convex, so that the start does not matter and needs no seed; the seed of the study shuffles the batches.
 
-    learning_rate: at the start of the cosine. weight_decay: decoupled, on all parameters, the bias too.
-    epochs: at most so many. batch_size: images a step. patience: epochs without a lower
-    validation loss before it stops.
+    solver: `adamw` is that protocol. `lbfgs` goes to the optimum of each label's mean cross-entropy + weight_decay / 2
+    x |w|^2. `closed-form` is ridge regression of targets 1 and -1 with the same penalty on their mean squared error,
+    made probabilities by Platt scaling on exact leave-one-out scores. Both use each label's assessed images alone, take
+    the whole split at once and need no seed; a label whose targets are all alike gets weight 0.
+    learning_rate: at the start of the cosine. weight_decay: with adamw decoupled, on all parameters, the bias too; the
+    bias is free with the other solvers. Of a list, validation cross-entropy chooses: with adamw one for all labels,
+    with the others for each label that has 10 validation positives, and one for the rest (without any validation
+    positive the largest for all).
+    epochs: at most so many. batch_size: images a step. patience: epochs without a lower validation loss before it
+    stops.
     standardise: train on embeddings of zero mean and unit variance (over the training images; folded back into the
-    head), which the paper does not.
+    head), which the paper does not. features: `trunk` is what the image tower has before its projection.
+    hidden: units of a hidden layer (GELU). loss: a name of the table of losses, or a mapping of name and its options;
+    validation goes by plain cross-entropy all the same. sampler: `plain`, or `class-aware` with sampler_cap draws of an
+    image in an epoch at most.
     """
 
-    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
-    weight_decay: float = Field(1e-2, ge=0, allow_inf_nan=False)
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(24, ge=1)
-    patience: int = Field(10, ge=1)
+    solver: Literal["adamw", "lbfgs", "closed-form"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    weight_decay: Decay | Annotated[tuple[Decay, ...], Field(min_length=1)] = 1e-2
+    epochs: int = Field(default=100, ge=1)
+    batch_size: int = Field(default=24, ge=1)
+    patience: int = Field(default=10, ge=1)
     standardise: bool = False
+    features: Features = "projection"
+    hidden: int | None = Field(default=None, ge=1)
+    loss: LossField = LossSpec()
+    sampler: Literal["plain", "class-aware"] = "plain"
+    sampler_cap: int = Field(default=4, ge=1)
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        given = [option for option in _OF_ADAMW if option in self.model_fields_set]
+        if self.solver != "adamw" and given:
+            raise SpecError(
+                f"linear-probe with solver: {self.solver} does not use {', '.join(given)}; leave that out, or use "
+                "solver: adamw."
+            )
+        if self.sampler == "plain" and "sampler_cap" in self.model_fields_set:
+            raise SpecError(
+                "linear-probe with sampler: plain does not use sampler_cap; leave it out, or use class-aware."
+            )
+        return self
 
     def fit(self, task: AdaptationTask) -> Classifier:
-        """Train on split `train`, stop by split `val`.
+        """Train on split `train`, stop and choose by split `val`.
 
-        A label without an assessed training target keeps weight 0 and is listed in the card under `not_estimable`.
-        Raises `DataError` when a split has no assessed target, or an embedding is not finite.
+        With adamw a label without an assessed training target keeps weight 0. It is listed in the card under
+        `not_estimable`. Raises `DataError` when a split has no assessed target, an embedding is not finite, or the
+        loss runs away.
         """
-        begun = time.perf_counter()
-        train, val = _split(task, "train"), _split(task, "val")
-        centre = np.zeros(train[0].shape[1])
-        spread = np.ones(train[0].shape[1])
-        if self.standardise:
-            centre, spread = train[0].mean(axis=0, dtype=np.float64), train[0].std(axis=0, dtype=np.float64)
-            spread[spread == 0] = 1
-            train, val = (_standardised(x, centre, spread) for x in (train, val))
+        return self.fit_together([self], [task])[0]
 
-        def on_epoch(epoch: Epoch) -> None:
-            task.progress(epoch.epoch, self.epochs)
+    @classmethod
+    def fit_together(cls, parts: Sequence[Self], tasks: Sequence[AdaptationTask]) -> list[Classifier]:
+        """Parts that differ in loss, seed, learning rate and weight decay alone are trained as one batched problem.
 
-        found = fit_logistic(
-            train,
-            val,
+        `train_seconds` of such a part is its share of the time; `trained_together` says how many heads shared it.
+        """
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for number, part in enumerate(parts):
+            groups.setdefault(part._shared() or (number,), []).append(number)
+        made: dict[int, Classifier] = {}
+        for numbers in groups.values():
+            task = tasks[numbers[0]]
+            data = probe_data(task, parts[numbers[0]].features, parts[numbers[0]].standardise)
+            begun = time.perf_counter()
+            requests = [parts[number]._request(tasks[number].seed) for number in numbers]
+            if parts[numbers[0]].solver == "adamw":
+                found = fit_minibatches(requests, data, task.progress)
+            else:
+                found = [fit_convex(requests[0], parts[numbers[0]].solver, data, task)]
+            seconds = (time.perf_counter() - begun) / len(numbers)
+            for number, each in zip(numbers, found, strict=True):
+                made[number] = parts[number]._classifier(tasks[number], data, each, seconds)
+        return [made[number] for number in range(len(parts))]
+
+    def _shared(self) -> tuple[Any, ...] | None:
+        """What parts that are trained together have in common; None for one that is trained alone."""
+        if self.solver != "adamw" or self.hidden is not None or self.sampler != "plain":
+            return None
+        return self.epochs, self.batch_size, self.patience, self.features, self.standardise
+
+    def _decays(self) -> tuple[float, ...]:
+        return self.weight_decay if isinstance(self.weight_decay, tuple) else (self.weight_decay,)
+
+    def _request(self, seed: int) -> Request:
+        return Request(
+            heads=Heads(self.hidden, self.loss, self.sampler, self.sampler_cap),
             learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
+            decays=self._decays(),
             epochs=self.epochs,
             batch_size=self.batch_size,
             patience=self.patience,
-            generator=np.random.default_rng(task.seed),
-            on_epoch=on_epoch,
+            seed=seed,
         )
-        # stopped early: the bar is full all the same
-        task.progress(len(found.history), len(found.history))
-        weight = found.weight / spread
-        bias = found.bias - weight @ centre
-        names = task.vocabulary.names
-        targets = task.targets["train"]
+
+    def _classifier(self, task: AdaptationTask, data: ProbeData, found: Found, seconds: float) -> Classifier:
+        names, targets = task.vocabulary.names, task.targets["train"]
+        with torch.no_grad():
+            bce = binary_cross_entropy(
+                found.head(torch.from_numpy(np.ascontiguousarray(data.val[0]))).numpy(), data.val[1]
+            )
         card = {
             "options": self.model_dump(),
-            "train_seconds": time.perf_counter() - begun,
-            "trainable_parameters": found.weight.size + found.bias.size,
-            "epochs_run": len(found.history),
-            "best_epoch": found.best.epoch,
-            "validation_bce": found.best.val_bce,
+            "train_seconds": seconds,
+            "trainable_parameters": sum(tensor.numel() for tensor in found.head.state_dict().values()),
+            "validation_bce": bce,
             "not_estimable": [n for n, t in zip(names, targets.T, strict=True) if np.isnan(t).all()],
             "no_training_positives": [n for n, t in zip(names, targets.T, strict=True) if not (t == 1).any()],
-            "history": [asdict(epoch) for epoch in found.history],
+            **found.card,
         }
         return Classifier(
             setting="linear-probe",
-            head=Head(
-                torch.from_numpy(weight.astype(np.float32)),
-                torch.from_numpy(bias.astype(np.float32)),
-                normalise=False,
-            ),
+            head=data.unfolded(found.head),
             vocabulary=task.vocabulary,
-            encoder=task.encoder,
+            encoder=data.encoder,
+            features=self.features,
             card=card,
         )
-
-
-def _split(task: AdaptationTask, split: str) -> tuple[Floats, Floats]:
-    embeddings, targets = task.embeddings[split], task.targets[split]
-    if np.isnan(targets).all():
-        raise DataError(
-            f"linear-probe expected at least one assessed label in the {split} split, found none among its "
-            f"{len(targets)} images; give the split more labelled images."
-        )
-    wrong = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(wrong):
-        raise DataError(
-            f"linear-probe expected finite embeddings, found {len(wrong)} of {len(embeddings)} in the {split} split "
-            f"that are not (the first is image {int(wrong[0]) + 1} of the split); check the model's weights, or "
-            "embed in float32."
-        )
-    return embeddings, targets
-
-
-def _standardised(
-    data: tuple[Floats, Floats], centre: npt.NDArray[np.float64], spread: npt.NDArray[np.float64]
-) -> tuple[Floats, Floats]:
-    return ((data[0] - centre) / spread).astype(np.float32), data[1]

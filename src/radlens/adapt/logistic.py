@@ -1,8 +1,8 @@
 """Multi-label logistic regression by minibatch AdamW, written out: one matrix, no autograd, no data loader.
 
 A step on 24 x 512 numbers is so small that an optimiser's and a data loader's bookkeeping costs ten times its
-arithmetic. Weights and bias are one (L, D + 1) matrix, the gradient of the cross-entropy is closed-form, and every
-buffer is made once.
+arithmetic. Weights and bias are one (L, D + 1) matrix, the gradient of the cross-entropy is closed-form, every buffer
+and every view of it is made once, and the optimiser's decays are scalars (`logistic_steps`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.blas import sgemm
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from radlens.adapt.logistic_steps import BETA1 as BETA1
+from radlens.adapt.logistic_steps import BETA2 as BETA2
+from radlens.adapt.logistic_steps import EPSILON as EPSILON
+from radlens.adapt.logistic_steps import AdamW
 from radlens.core.errors import DataError
 from radlens.core.parts import Floats
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+BLOCK = 64
+"""Rows of a product that is not a step's: few enough for the kernels that need no packing."""
+LOSS_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,35 @@ class LogisticFit:
 
 def binary_cross_entropy(logits: Floats, targets: Floats) -> float:
     """Mean of log(1 + exp(z)) - t z over the entries whose target is not NaN; (N, L) both. NaN if there is none."""
-    assessed = ~np.isnan(targets)
-    count = int(assessed.sum())
-    if count == 0:
-        return math.nan
-    # log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)) cannot overflow
-    losses = np.maximum(logits, 0) + np.log(1 + np.exp(-np.abs(logits))) - np.nan_to_num(targets) * logits
-    return float(losses.sum(where=assessed, dtype=np.float64)) / count
+    return _mean_loss(logits, signs_of(targets), 1.0)
+
+
+def signs_of(targets: Floats) -> Floats:
+    """1 for target 1, -1 for target 0, 0 for NaN, float32."""
+    return np.nan_to_num(2 * targets - 1).astype(np.float32, copy=False)
+
+
+def _mean_loss(scaled: Floats, signs: Floats, scale: float) -> float:
+    """Mean of log(1 + exp(-sign * scale * scaled)) over entries with a sign; NaN if there is none."""
+    total, count = 0.0, 0
+    for start in range(0, len(signs), LOSS_BLOCK):
+        sign = signs[start : start + LOSS_BLOCK]
+        known = int(np.count_nonzero(sign))
+        against = sign * scaled[start : start + LOSS_BLOCK]
+        against *= -scale
+        # log(1 + exp(u)) = max(u, 0) + log(1 + exp(-|u|)) cannot overflow
+        losses = np.abs(against)
+        np.negative(losses, out=losses)
+        np.exp(losses, out=losses)
+        losses += 1
+        np.log(losses, out=losses)
+        losses += np.maximum(against, 0, out=against)
+        # an entry without a sign has come to log 2; it is left out
+        total += float(
+            losses.sum(dtype=np.float64) if known == sign.size else losses.sum(where=sign != 0, dtype=np.float64)
+        )
+        count += known
+    return total / count if count else math.nan
 
 
 def fit_logistic(
@@ -71,62 +100,18 @@ def fit_logistic(
     `generator`; the last batch may be smaller. Stops when `patience` epochs in a row bring no lower validation loss.
     A label without any assessed target keeps weight 0. A loss that is not finite raises `DataError`.
     """
-    embeddings, targets = train
-    count, dimension = embeddings.shape
-    labels = targets.shape[1]
-    inputs = _with_ones(embeddings)
-    val_inputs = _with_ones(val[0])
-    assessed = ~np.isnan(targets)
-    signs = np.where(assessed, 2 * targets - 1, 0).astype(np.float32)
-    starts = np.arange(0, count, batch_size)
-
-    weight = np.zeros((labels, dimension + 1), np.float32)
-    gradient, step, first, second = (np.zeros_like(weight) for _ in range(4))
-    batch = np.empty((min(batch_size, count), dimension + 1), np.float32)
-    logits = np.empty((count, labels), np.float32)
-    errors = np.empty((len(batch), labels), np.float32)
-    best_weight, best, history = weight.copy(), Epoch(0, math.inf, math.inf), []
-    updates, threads = 0, ThreadpoolController()
+    dimension = train[0].shape[1]
+    threads = ThreadpoolController()
+    run = _Run(_with_ones(train[0]), train[1], batch_size)
+    val_inputs, val_signs = _with_ones(val[0]), signs_of(val[1])
+    best_weight, best, history = run.weight.copy(), Epoch(0, math.inf, math.inf), []
     for epoch in range(1, epochs + 1):
         rate = learning_rate * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
-        kept = 1 - rate * weight_decay
-        order = generator.permutation(count)
-        epoch_signs = signs[order]
-        epoch_share = _half_share(assessed[order], starts)
         # a loss that runs away is told below, in a sentence, and not as numpy's warnings
         # handing a product of this size to a second thread takes longer than the product
-        with np.errstate(over="ignore", invalid="ignore"), threads.limit(limits=1, user_api="blas"):
-            for start in starts.tolist():
-                rows = order[start : start + batch_size]
-                x, error = batch[: len(rows)], errors[: len(rows)]
-                z = logits[start : start + batch_size]
-                inputs.take(rows, axis=0, out=x, mode="clip")
-                np.dot(x, weight.T, out=z)
-                # sigmoid(z) - t = (tanh(z / 2) - (2 t - 1)) / 2; the half is in epoch_share
-                np.multiply(z, 0.5, out=error)
-                np.tanh(error, out=error)
-                error -= epoch_signs[start : start + batch_size]
-                error *= epoch_share[start : start + batch_size]
-                np.dot(error.T, x, out=gradient)
-                # moments without their factors (1 - beta), which the step's two scalars carry instead
-                updates += 1
-                root = math.sqrt((1 - BETA2) / (1 - BETA2**updates))
-                first *= BETA1
-                first += gradient
-                second *= BETA2
-                np.multiply(gradient, gradient, out=gradient)
-                second += gradient
-                np.sqrt(second, out=step)
-                step += EPSILON / root
-                np.divide(first, step, out=step)
-                step *= rate * (1 - BETA1) / ((1 - BETA1**updates) * root)
-                weight *= kept
-                weight -= step
-            last = Epoch(
-                epoch,
-                binary_cross_entropy(logits, targets[order]),
-                binary_cross_entropy(val_inputs @ weight.T, val[1]),
-            )
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"), threads.limit(limits=1, user_api="blas"):
+            train_bce = run.epoch(generator.permutation(len(train[0])), rate, weight_decay)
+            last = Epoch(epoch, train_bce, _mean_loss(_logits(val_inputs, run.weight), val_signs, 1.0))
         if not (math.isfinite(last.train_bce) and math.isfinite(last.val_bce)):
             raise DataError(
                 f"the linear probe's loss is not finite in epoch {epoch} (train {last.train_bce}, validation "
@@ -136,19 +121,86 @@ def fit_logistic(
         on_epoch(last)
         if last.val_bce < best.val_bce:
             best = last
-            best_weight[:] = weight
+            best_weight[:] = run.weight
         elif epoch - best.epoch >= patience:
             break
-    return LogisticFit(best_weight[:, :-1].copy(), best_weight[:, -1].copy(), best, tuple(history))
+    return LogisticFit(best_weight[:, :dimension].copy(), best_weight[:, dimension].copy(), best, tuple(history))
+
+
+class _Run:
+    """Training data, weights (L, wide) and every view of a buffer that a step needs."""
+
+    def __init__(self, inputs: Floats, targets: Floats, batch_size: int) -> None:
+        count, labels = targets.shape
+        self.inputs, self.signs = inputs, signs_of(targets)
+        self.optimiser = AdamW((labels, inputs.shape[1]))
+        self.weight = self.optimiser.weight
+        self.null = bool((self.signs == 0).any())
+        self.order = np.zeros(count, np.int64)
+        # what an epoch permutes; halved logits are what tanh wants
+        self.epoch_signs, self.halves = np.empty_like(self.signs), np.empty((count, labels), np.float32)
+        self.assessed = np.ones((count, labels), np.float32)
+        self.starts = np.arange(0, count, batch_size)
+        batch = np.empty((min(batch_size, count), inputs.shape[1]), np.float32)
+        errors = np.empty((len(batch), labels), np.float32)
+        self.steps = []
+        for start in self.starts.tolist():
+            here = slice(start, min(start + batch_size, count))
+            x, error = batch[: here.stop - start], errors[: here.stop - start]
+            self.steps.append(
+                (
+                    self.order[here],
+                    x,
+                    x.T,
+                    self.halves[here],
+                    self.halves[here].T,
+                    error,
+                    error.T,
+                    self.epoch_signs[here],
+                    self.assessed[here],
+                )
+            )
+
+    def epoch(self, order: npt.NDArray[np.int64], rate: float, weight_decay: float) -> float:
+        """One pass in this order; the mean loss of all entries, each before its step."""
+        self.order[:] = order
+        self.signs.take(order, axis=0, out=self.epoch_signs, mode="clip")
+        if self.null:
+            np.not_equal(self.epoch_signs, 0, out=self.assessed, casting="unsafe")
+        counts = np.add.reduceat((self.epoch_signs != 0).sum(axis=1), self.starts)
+        shares = (0.5 / np.maximum(counts, 1)).tolist()
+        optimiser, take, null = self.optimiser, self.inputs.take, self.null
+        weights, gradient, step = self.weight.T, optimiser.gradient.T, optimiser.step
+        optimiser.begin(rate, weight_decay)
+        for share, (rows, x, columns, half, half_columns, error, error_columns, signs, assessed) in zip(
+            shares, self.steps, strict=True
+        ):
+            take(rows, axis=0, out=x, mode="clip")
+            # BLAS counts columns first: these are half = 0.5 * weight_scale * x @ weight.T, gradient = error.T @ x
+            sgemm(0.5 * optimiser.scale, weights, columns, 0.0, half_columns, 1, 0, 1)
+            # sigmoid(z) - t = (tanh(z / 2) - (2 t - 1)) / 2; the half is in share
+            np.tanh(half, error)
+            np.subtract(error, signs, error)
+            if null:
+                np.multiply(error, assessed, error)
+            sgemm(share, columns, error_columns, 0.0, gradient, 0, 1, 1)
+            step()
+        optimiser.settle()
+        return _mean_loss(self.halves, self.epoch_signs, 2.0)
+
+
+def _logits(inputs: Floats, weight: Floats) -> Floats:
+    """(N, L)."""
+    logits = np.empty((len(inputs), len(weight)), np.float32)
+    for start in range(0, len(inputs), BLOCK):
+        np.dot(inputs[start : start + BLOCK], weight.T, out=logits[start : start + BLOCK])
+    return logits
 
 
 def _with_ones(embeddings: Floats) -> Floats:
-    """(N, D) -> (N, D + 1): a last column of ones carries the bias."""
-    return np.hstack([embeddings, np.ones((len(embeddings), 1), np.float32)], dtype=np.float32)
-
-
-def _half_share(assessed: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> Floats:
-    """(N, L): half of what an assessed entry counts in its batch's mean; 0 where it was not assessed."""
-    counts = np.add.reduceat(assessed.sum(axis=1), starts)
-    of_row = np.repeat(np.maximum(counts, 1), np.diff(np.append(starts, len(assessed))))
-    return (assessed * (0.5 / of_row)[:, None]).astype(np.float32)
+    """(N, D) -> (N, wide): a column of ones carries the bias; zeros fill up to a width that vectors like."""
+    count, dimension = embeddings.shape
+    inputs = np.zeros((count, -(-(dimension + 1) // 8) * 8), np.float32)
+    inputs[:, :dimension] = embeddings
+    inputs[:, dimension] = 1
+    return inputs
