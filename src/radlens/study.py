@@ -25,6 +25,7 @@ from radlens.stages.context import Context
 from radlens.stages.embed import embed_images, embed_texts, embedding_key
 from radlens.stages.evaluate import write_tables
 from radlens.stages.explain import explain, plan_explanation
+from radlens.stages.intervals import write_intervals
 from radlens.stages.label import labeler_of
 from radlens.stages.report import save_study, summarise, write_page
 from radlens.stages.statistics import write_statistics
@@ -84,6 +85,7 @@ def run_one(spec: StudySpec, out: Path, tell: Teller, skip_bad_images: bool) -> 
     results = fit_settings(context, spec.settings, learning)
     write_tables(context, cohort, results)
     write_statistics(context, cohort, results)
+    write_intervals(context, cohort, results)
     if plan is not None:
         explain(context, plan, results)
     summarise(context, cohort)
