@@ -75,6 +75,34 @@ class RunContents:
                 found.setdefault(row.get("setting", ""), row)
         return found
 
+    @cached_property
+    def intervals(self) -> dict[tuple[str, str, str, str], Row]:
+        """(setting, scope, name, metric) -> its row of the table of intervals."""
+        rows = self.tables["intervals"]
+        return {(row["setting"], row["scope"], row["name"], row["metric"]): row for row in rows}
+
+    def interval(self, setting: str, scope: str, name: str, metric: str) -> tuple[float, float]:
+        """95 % interval of a figure; NaN where it has none."""
+        row = self.intervals.get((setting, scope, name, metric), {})
+        return number(row.get("low")), number(row.get("high"))
+
+    @cached_property
+    def _differences(self) -> dict[tuple[str, str, str, str, str], Row]:
+        rows = self.tables["differences"]
+        return {(row["a"], row["b"], row["scope"], row["name"], row["metric"]): row for row in rows}
+
+    def differs(self, one: str, other: str, scope: str, name: str, metric: str) -> bool | None:
+        """Whether two settings differ in a figure: the difference's interval leaves out 0, and Holm's p is below .05.
+
+        None where the run did not compare them.
+        """
+        known = self._differences
+        row = known.get((one, other, scope, name, metric)) or known.get((other, one, scope, name, metric))
+        if row is None:
+            return None
+        low, high, p = (number(row.get(key)) for key in ("low", "high", "p_holm"))
+        return bool((low > 0 or high < 0) and p < 0.05)
+
     def test_positives(self, label: str) -> float:
         """Positives of a label in the test split; NaN where unknown."""
         rows = self.of("per_label", label=label)
@@ -110,7 +138,10 @@ def read_run(folder: Path) -> RunContents:
     """
     if not (folder / "run.json").is_file():
         raise StoreError(f"{folder} is not a run folder: it has no run.json; name a folder that `radlens run` wrote.")
-    names = ("overall", "per_label", "per_domain", "separability", "localization", "embedding_view")
+    names = (
+        *("overall", "per_label", "per_domain", "separability", "localization", "embedding_view"),
+        *("intervals", "differences", "subgroups", "power", "frequency", "calibration_error", "conformal", "seeds"),
+    )
     tables = {name: _csv(folder / "tables" / f"{name}.csv") for name in names}
     stated = (_json(folder / "tables" / name, []) for name in ("definitions.json", "localization_definitions.json"))
     definitions = [one for listing in stated if isinstance(listing, list) for one in listing]

@@ -30,7 +30,7 @@ def question(run: RunContents) -> str:
 
 def findings(run: RunContents) -> tuple[str, ...]:
     """Sentences in order of weight; each is left out when its numbers are missing."""
-    made = (_decisions(run), _ranking(run), _few(run), _separability(run), _localization(run), _no_intervals(run))
+    made = (_decisions(run), _ranking(run), _few(run), _separability(run), _localization(run), _differences(run))
     return tuple(sentence for sentence in made if sentence)
 
 
@@ -151,10 +151,31 @@ def _counted(found: BestLift) -> str:
     return f"{text} of {patients}" if text and patients else text
 
 
-def _no_intervals(run: RunContents) -> str:
-    if len(run.settings) < 2:
-        return "No intervals yet: a figure here may be larger or smaller by chance alone."
-    return (
-        "No intervals and no tests yet: an order of settings above is what this test split shows, "
-        "not a difference that has been shown to be real."
-    )
+def _differences(run: RunContents) -> str:
+    """Which settings differ by more than chance, or that the run did not look."""
+    if not run.tables["differences"]:
+        if len(run.settings) < 2:
+            return "" if run.tables["intervals"] else "No intervals: a figure here may be off by chance alone."
+        return (
+            "No intervals and no tests: an order of settings above is what this test split shows, "
+            "not a difference that has been shown to be real."
+        )
+    shown = []
+    for metric, words in (("macro_f1", "macro F1"), ("macro_auroc", "macro AUROC")):
+        for row in run.tables["differences"]:
+            if row.get("scope") != "overall" or row.get("metric") != metric:
+                continue
+            if run.differs(row["a"], row["b"], "overall", "overall", metric):
+                low, high, value = (number(row.get(key)) for key in ("low", "high", "difference"))
+                better, worse = (row["a"], row["b"]) if value > 0 else (row["b"], row["a"])
+                ends = sorted((abs(low), abs(high)))
+                shown.append(
+                    f"{better} over {worse} in {words} by {show(abs(value), 'share')} "
+                    f"({show(ends[0], 'share')} to {show(ends[1], 'share')})"
+                )
+    if not shown:
+        return (
+            "Differences between settings: none in macro F1 or macro AUROC is larger than chance may make it "
+            "(paired intervals over patients and permutation tests)."
+        )
+    return f"Differences between settings that chance does not explain: {join(shown)}."

@@ -22,6 +22,7 @@ from radlens.report.localization import localization_detail, localization_table,
 from radlens.report.overlays import examples
 from radlens.report.published import published_for
 from radlens.report.results import detail_table, domain_table, label_table, overall_table
+from radlens.report.worth import worth
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -78,6 +79,8 @@ def _values(run: RunContents) -> dict[str, Any]:
         "per_label": label_table(run, known, colours, paper),
         "per_domain": domain_table(run, known, colours, paper),
         "detail": detail_table(run, known),
+        "differences": bool(run.tables["differences"]),
+        "worth": worth(run, known, colours),
         "bars": f1_bars(run, colours),
         "separability": separability_table(run, known),
         "view": embedding_view(run),

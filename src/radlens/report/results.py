@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from radlens.report.columns import MISSING, Column
 from radlens.report.contents import FEW, RunContents, number
 from radlens.report.published import Figures, Published
-from radlens.report.tables import Cell, Head, Table, TableRow, agreed, arrow, cell, compared, setting_heads, too_few
+from radlens.report.tables import (
+    Cell,
+    Head,
+    Table,
+    TableRow,
+    agreed,
+    arrow,
+    cell,
+    compared,
+    setting_heads,
+    settings_compared,
+    too_few,
+)
 
 Columns = Mapping[str, Column]
 Colours = Mapping[str, str]
@@ -56,7 +68,7 @@ def overall_table(run: RunContents, columns: Columns, colours: Colours, paper: P
             values = [number(rows_of[setting].get(key)) for setting in run.settings]
             if key == "train_seconds":
                 values = [value if value > 0 else math.nan for value in values]
-            cells = compared(values, column)
+            cells = settings_compared(run, values, column, "overall", "overall")
             if key == "train_seconds":
                 cells = [Cell(c.text, c.mark, c.kind, "no training") if c.text == MISSING else c for c in cells]
             cells.append(_chance(run, rows_of, key, column))
@@ -89,7 +101,8 @@ def label_table(run: RunContents, columns: Columns, colours: Colours, paper: Pub
             Cell(agreed(run, found, "f1_always_positive", columns["f1_always_positive"]), kind="chance"),
         ]
         for key in ("f1", "auroc"):
-            cells += compared([number(found.get(s, {}).get(key)) for s in settings], columns[key], few)
+            values = [number(found.get(s, {}).get(key)) for s in settings]
+            cells += settings_compared(run, values, columns[key], "label", label, few)
         cells += _paper_cells(paper, paper.label if paper else {}, label, columns["f1"])
         rows.append(TableRow(label, tuple(cells), remark="few" if _counted_few(positives) else ""))
     heads = (
@@ -121,7 +134,9 @@ def domain_table(run: RunContents, columns: Columns, colours: Colours, paper: Pu
         cells = [
             cell(positives, columns["test_positives"], kind="few" if few else ""),
             Cell(agreed(run, found, "f1_always_positive", columns["f1_always_positive"]), kind="chance"),
-            *compared([number(found.get(s, {}).get("f1")) for s in settings], columns["f1"], few),
+            *settings_compared(
+                run, [number(found.get(s, {}).get("f1")) for s in settings], columns["f1"], "domain", domain, few
+            ),
         ]
         ratio = columns["separability_ratio"]
         cells += compared([number(found.get(s, {}).get("separability_ratio")) for s in settings], ratio, few)

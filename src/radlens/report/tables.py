@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from radlens.report.columns import MISSING, Column, Mark, marks, show
@@ -15,12 +15,13 @@ NOT_ESTIMABLE = "not estimable"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. kind: a CSS class ("few", "chance", "paper", "words" or "")."""
+    """One cell. kind: a CSS class ("few", "chance", "paper", "words" or ""). interval: its 95 % interval, as text."""
 
     text: str
     mark: Mark = ""
     kind: str = ""
     title: str = ""
+    interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,37 @@ def compared(
         return [cell(value, column, kind="few", title=too_few(of)) for value in values]
     named = marks(values, column.direction, column.kind)
     return [cell(value, column, mark) for value, mark in zip(values, named, strict=True)]
+
+
+def settings_compared(
+    run: RunContents, values: Sequence[float], column: Column, scope: str, name: str, few: bool = False
+) -> list[Cell]:
+    """`compared`, each figure with its interval; where the run tested differences, best and worst are marked only where
+    the best differs from the next, and the worst from the one before it."""
+    cells = compared(values, column, few)
+    marked = _supported(run, values, column, scope, name, cells)
+    found = []
+    for setting, one in zip(run.settings, marked, strict=True):
+        low, high = run.interval(setting, scope, name, column.key)
+        known = math.isfinite(low) and math.isfinite(high)
+        text = f"{show(low, column.kind)}–{show(high, column.kind)}" if known and not few else ""
+        found.append(replace(one, interval=text))
+    return found
+
+
+def _supported(
+    run: RunContents, values: Sequence[float], column: Column, scope: str, name: str, cells: Sequence[Cell]
+) -> list[Cell]:
+    order = sorted(
+        (place for place, value in enumerate(values) if math.isfinite(value)),
+        key=lambda place: -column.direction * values[place],
+    )
+    if len(order) < 2:
+        return list(cells)
+    told = {}
+    for first, second, end in ((order[0], order[1], "best"), (order[-1], order[-2], "worst")):
+        told[end] = run.differs(run.settings[first], run.settings[second], scope, name, column.key)
+    return [replace(one, mark="") if one.mark and told[one.mark] is False else one for one in cells]
 
 
 def too_few(of: str) -> str:
