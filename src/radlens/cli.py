@@ -179,6 +179,22 @@ def predict(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that were tested on the same images.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as CSV, LaTeX and Markdown.")] = None,
+    replicates: Annotated[int, typer.Option("--replicates", min=200, help="Resamples of patients.")] = 1000,
+) -> None:
+    """Settings of one or several runs side by side, with intervals of their differences."""
+    from radlens.stages.compare import compare_runs, export, render
+
+    found = compare_runs(runs, replicates)
+    render(found, Console())
+    if out is not None:
+        export(found, out)
+        print_path(out)
+
+
+@app.command()
 def audit(
     tables: Annotated[Path | None, typer.Argument(help="A CSV of published results; docs/how-to/audit.md.")] = None,
     example: Annotated[bool, typer.Option("--example", help="Audit the tables of Sadman et al. (2025).")] = False,
