@@ -87,9 +87,12 @@ class Annotations:
         self, image_id: str, label: str, height: int, width: int, reader: str | None = None
     ) -> npt.NDArray[np.bool_]:
         """Union of a label's regions in an image, of one reader or (None) of all: boolean (height, width)."""
-        union = np.zeros((height, width), bool)
-        for shape in self.shapes(image_id, label, reader):
-            union |= shape.mask(height, width)
+        masks = (shape.mask(height, width) for shape in self.shapes(image_id, label, reader))
+        union = next(masks, None)
+        if union is None:
+            return np.zeros((height, width), bool)
+        for mask in masks:
+            union |= mask
         return union
 
 

@@ -132,7 +132,7 @@ def _score(context: Context, plan: Plan, maps: Mapping[str, SaliencyMaps], resul
     films, annotations = plan.films, plan.annotations
     run = context.run
     keys = [stage.key for name, stage in run.stages.items() if name.startswith("maps:")]
-    code = source_digest("radlens.explain", "radlens.core.regions", "radlens.stages.examples")
+    code = source_digest("radlens.explain", "radlens.core.regions", "radlens.core.shapes", "radlens.stages.examples")
     key = fingerprint(keys, annotations, context.spec.seed, code)
 
     def make() -> Iterable[Path]:
