@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy import sparse
 
 from radlens.core.parts import Definition
 from radlens.core.vocabulary import Vocabulary
-from radlens.evaluate.distances import Points, centroid_distances, pair_sums
+from radlens.evaluate.class_sets import ClassSets, class_sets
+from radlens.evaluate.distances import Points, centroid_distances, set_products, shuffled_centroid_distances
 from radlens.evaluate.domains import domain_targets
-from radlens.evaluate.permutation import patient_shuffles
+from radlens.evaluate.permutation import null_position, patient_shuffles, some_patients
 from radlens.evaluate.undefined import mean_of_defined, quotient
 
 Array = npt.NDArray[np.float64]
-PERMUTATIONS = 20
+PERMUTATIONS = 99
+NULL_IMAGES = 10_000
+"""Images that the null is made on at most: its time grows with their square times the number of shuffles."""
 SCHEMA: dict[str, Any] = {
     "scope": pl.String,
     "name": pl.String,
@@ -28,6 +32,9 @@ SCHEMA: dict[str, Any] = {
     "intra": pl.Float64,
     "ratio": pl.Float64,
     "ratio_null": pl.Float64,
+    "ratio_z": pl.Float64,
+    "ratio_p": pl.Float64,
+    "null_images": pl.Int64,
     "members": pl.Int64,
 }
 DEFINITIONS = {
@@ -65,20 +72,24 @@ DEFINITIONS = {
         "know nothing of the labels would give.",
         "METHODS section 5",
     ),
+    "separability_z": Definition(
+        "overall",
+        "higher",
+        (float("-inf"), float("inf")),
+        "(separability_ratio - separability_ratio_null) / standard deviation of the ratio over the shuffles. Where the "
+        f"split has more than {NULL_IMAGES} images, ratio and shuffles are those of so many, of patients drawn at "
+        "random.",
+        "METHODS section 5",
+    ),
+    "separability_p": Definition(
+        "overall",
+        "lower",
+        (0.0, 1.0),
+        "(k + 1) / (n + 1), where k of n shuffles of the labels between patients give a separability ratio at least as "
+        "high: small when the embeddings know something of the labels. Uncorrected for the number of rows read.",
+        "Phipson and Smyth, Stat Appl Genet Mol Biol 9 (2010) 39; METHODS section 5",
+    ),
 }
-
-
-@dataclass(frozen=True)
-class ClassSets:
-    """Images by class. members (N, K). first, second (N, M): exclusive members of the M class pairs (K, 2) in `pairs`.
-
-    Exclusive means: known to be of the one class and known not to be of the other.
-    """
-
-    members: npt.NDArray[np.bool_]
-    first: npt.NDArray[np.bool_]
-    second: npt.NDArray[np.bool_]
-    pairs: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -92,21 +103,13 @@ class ClassDistances:
     inter: Array
 
 
-def class_sets(targets: npt.NDArray[np.float32]) -> ClassSets:
-    """Sets of the classes with targets (N, K); pairs without exclusive members on both sides are left out."""
-    member, absent = targets == 1, targets == 0
-    a, b = np.triu_indices(targets.shape[1], k=1)
-    first, second = member[:, a] & absent[:, b], member[:, b] & absent[:, a]
-    both = first.any(axis=0) & second.any(axis=0)
-    return ClassSets(member, first[:, both], second[:, both], np.stack([a, b], axis=1)[both])
-
-
 def separability(
     embeddings: npt.NDArray[np.float32],
     targets: npt.NDArray[np.float32],
     groups: Sequence[str],
     vocabulary: Vocabulary,
     seed: int,
+    permutations: int = PERMUTATIONS,
 ) -> pl.DataFrame:
     """Every definition, raw and normalised, overall, per label and per domain: a table with the columns of `SCHEMA`.
 
@@ -117,26 +120,38 @@ def separability(
     A label or domain: inter is its mean over the other labels or domains. members: images of the class (overall: of
     any label). NaN where a class has fewer than two members, or no pair has exclusive members. Source: METHODS
     section 5.
+
+    ratio_null, ratio_z, ratio_p: the ratio among `permutations` shuffles of the label rows between patients
+    (`null_position`); null_images: on how many images, at most `NULL_IMAGES` of patients drawn at random, and then the
+    ratio of these same images is held against it. inter, intra and ratio are exact on all images. A ratio above its
+    null says that the embeddings know something of the labels, not of this one in itself: labels that occur together
+    lend each other their distance (see `conditional_separability`). Raises `DataError` for an embedding with NaN.
     """
-    scopes = [("label", vocabulary.names, class_sets(targets))]
-    scopes.append(("domain", tuple(vocabulary.domains), class_sets(domain_targets(targets, vocabulary))))
-    orders = patient_shuffles(groups, PERMUTATIONS, seed)
+    scopes = [
+        ("label", vocabulary.names, targets),
+        ("domain", tuple(vocabulary.domains), domain_targets(targets, vocabulary)),
+    ]
+    kept = some_patients(groups, NULL_IMAGES, seed)
+    orders = patient_shuffles([groups[row] for row in kept], permutations, seed)
     rows: list[dict[str, Any]] = []
     for normalised in (False, True):
-        points = Points(embeddings, normalised=normalised)
-        measured = _measure(points, [sets for _, _, sets in scopes], orders)
-        for (scope, names, sets), definitions in zip(scopes, measured, strict=True):
+        every = [class_sets(known) for _, _, known in scopes]
+        whole = len(kept) == len(groups)
+        exact = measured = _measure(Points(embeddings, normalised=normalised), every, orders if whole else [])
+        if not whole and permutations:
+            some = [class_sets(known[kept]) for _, _, known in scopes]
+            measured = _measure(Points(embeddings[kept], normalised=normalised), some, orders)
+        for (scope, names, _), sets, found, held in zip(scopes, every, exact, measured, strict=True):
             counts = sets.members.sum(axis=0)
-            for definition, found in definitions.items():
-                fixed = {"definition": definition, "normalised": normalised}
+            for definition in found:
+                fixed = {"definition": definition, "normalised": normalised, "null_images": len(kept)}
                 if scope == "label":
-                    inter, intra = mean_of_defined(found.inter, axis=(1, 2)), mean_of_defined(found.intra, axis=1)
-                    some = int(sets.members.any(axis=1).sum())
-                    rows.append({"scope": "overall", "name": "overall", **fixed, **_row(inter, intra), "members": some})
-                inter = mean_of_defined(found.inter, axis=2)
+                    values = _row(*_means(found[definition]), *_means(held[definition]))
+                    members = int(sets.members.any(axis=1).sum())
+                    rows.append({"scope": "overall", "name": "overall", **fixed, **_at(values, 0), "members": members})
+                values = _row(*_by_class(found[definition]), *_by_class(held[definition]))
                 for k, name in enumerate(names):
-                    values = _row(inter[:, k], found.intra[:, k])
-                    rows.append({"scope": scope, "name": name, **fixed, **values, "members": int(counts[k])})
+                    rows.append({"scope": scope, "name": name, **fixed, **_at(values, k), "members": int(counts[k])})
     order = {"overall": 0, "label": 1, "domain": 2}
     return pl.DataFrame(sorted(rows, key=lambda row: order[row["scope"]]), schema=SCHEMA)
 
@@ -144,46 +159,52 @@ def separability(
 def _measure(
     points: Points, classes: Sequence[ClassSets], orders: Sequence[npt.NDArray[np.intp]]
 ) -> list[dict[str, ClassDistances]]:
-    """The three definitions for several sets of classes from one pass over the distances."""
-    left = np.concatenate([array for sets in classes for array in (sets.members, sets.first)], axis=1)
-    right = np.concatenate([array for sets in classes for array in (sets.members, sets.second)], axis=1)
-    means = pair_sums(points, left, right, orders)
-    all_members = np.concatenate([sets.members for sets in classes], axis=1)
-    to_centroid = [centroid_distances(points, all_members)]
-    to_centroid += [centroid_distances(points, all_members[order]) for order in orders]
-    spread = np.stack([intra for intra, _ in to_centroid])
-    apart = np.stack([inter for _, inter in to_centroid])
+    """The three definitions for several kinds of classes from one pass over the distances."""
+    joined = sparse.hstack([sets.sets for sets in classes], format="csr")
+    products = set_products(points, [joined, *(joined[order] for order in orders)])
+    members = np.concatenate([sets.members for sets in classes], axis=1)
+    as_labelled, shuffled = centroid_distances(points, members), shuffled_centroid_distances(points, members, orders)
+    spread, apart = (np.concatenate([one[None], many]) for one, many in zip(as_labelled, shuffled, strict=True))
     measured = []
     start = seen = 0
     for sets in classes:
-        classes_here, pairs_here = sets.members.shape[1], len(sets.pairs)
-        middle, end = start + classes_here, start + classes_here + pairs_here
-        counts = sets.members.sum(axis=0)
-        pairwise_intra = quotient(means[:, start:middle], counts * (counts - 1))
-        pairwise_inter = np.full((len(means), classes_here, classes_here), np.nan)
-        a, b = sets.pairs.T
-        between = quotient(means[:, middle:end], sets.first.sum(axis=0) * sets.second.sum(axis=0))
-        pairwise_inter[:, a, b] = pairwise_inter[:, b, a] = between
-        own = slice(seen, seen + classes_here)
-        centroid_intra = np.where(counts > 1, spread[:, own], np.nan)
-        centroid_inter = apart[:, own, own].copy()
-        centroid_inter[:, np.arange(classes_here), np.arange(classes_here)] = np.nan
+        here, own = slice(start, start + sets.sets.shape[1]), slice(seen, seen + sets.members.shape[1])
+        within, between = sets.mean_distances(products[:, here, here])
+        to_centroid = np.where(sets.members.sum(axis=0) > 1, spread[:, own], np.nan)
+        centroids = np.where(np.eye(sets.members.shape[1], dtype=np.bool_), np.nan, apart[:, own, own])
         measured.append(
             {
-                "pairwise": ClassDistances(pairwise_intra, pairwise_inter),
-                "centroid": ClassDistances(centroid_intra, centroid_inter),
-                "mixed": ClassDistances(centroid_intra, pairwise_inter),
+                "pairwise": ClassDistances(within, between),
+                "centroid": ClassDistances(to_centroid, centroids),
+                "mixed": ClassDistances(to_centroid, between),
             }
         )
-        start, seen = end, seen + classes_here
+        start, seen = here.stop, own.stop
     return measured
 
 
-def _row(inter: Array, intra: Array) -> dict[str, float]:
-    ratios = quotient(inter, intra)
+def _means(found: ClassDistances) -> tuple[Array, Array]:
+    """Over all classes and pairs: (1 + P, 1) each."""
+    return mean_of_defined(found.inter, axis=(1, 2))[:, None], mean_of_defined(found.intra, axis=1)[:, None]
+
+
+def _by_class(found: ClassDistances) -> tuple[Array, Array]:
+    """Of each class: (1 + P, K) each."""
+    return mean_of_defined(found.inter, axis=2), found.intra
+
+
+def _row(inter: Array, intra: Array, held_inter: Array, held_intra: Array) -> dict[str, Array]:
+    held = quotient(held_inter, held_intra)
+    null = null_position(held[0], held[1:])
     return {
-        "inter": float(inter[0]),
-        "intra": float(intra[0]),
-        "ratio": float(ratios[0]),
-        "ratio_null": float(mean_of_defined(ratios[1:])),
+        "inter": inter[0],
+        "intra": intra[0],
+        "ratio": quotient(inter[0], intra[0]),
+        "ratio_null": null.mean,
+        "ratio_z": null.z,
+        "ratio_p": null.p,
     }
+
+
+def _at(values: dict[str, Array], place: int) -> dict[str, float]:
+    return {column: float(value[place]) for column, value in values.items()}
