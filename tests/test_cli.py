@@ -129,8 +129,6 @@ def spoil(site: Path, what: str, miniature: Path) -> list[str]:
             extra = ["--set", "model={name: biomedclop}"]
         case "setting":
             extra = ["--set", "settings=[zero-shoot]"]
-        case "fine-tune":
-            extra = ["--set", "settings=[fine-tune]"]
         case "dataset":
             extra = ["--set", "cohort.dataset=tabel"]
         case "layer":
@@ -168,7 +166,6 @@ BAD = {
     "top key": ("setings", "settings"),
     "model": ("biomedclop", "biomedclip"),
     "setting": ("zero-shoot", "zero-shot"),
-    "fine-tune": ("fine-tune", "Known: linear-probe, zero-shot"),
     "dataset": ("tabel", "table"),
     "layer": ("blocks.5.mlp", "blocks.5.norm1"),
     "no weights": ("broken", "open_clip"),

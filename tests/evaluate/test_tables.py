@@ -57,8 +57,11 @@ def test_overall_columns_and_numbers() -> None:
     assert table.columns == [
         *("setting", "inter_class_distance", "intra_class_distance", "separability_ratio", "macro_f1", "exact_match"),
         *("lrap", "coverage_error", "ranking_loss", "macro_auroc", "macro_average_precision", "train_seconds"),
-        *("separability_definition", "separability_ratio_null", "labels_counted", "macro_auroc_labels_counted"),
+        *("separability_definition", "separability_ratio_null", "separability_z", "separability_p"),
+        *("labels_counted", "macro_auroc_labels_counted"),
         *("macro_f1_always_positive", "macro_f1_oracle", "test_images", "test_patients", "trainable_parameters"),
+        *("hamming_loss", "macro_average_precision_baseline", "macro_brier", "macro_log_loss"),
+        *("micro_f1", "weighted_f1"),
     ]
     row = table.row(0, named=True)
     assert (row["test_images"], row["test_patients"], row["labels_counted"]) == (90, 45, 13)
@@ -78,7 +81,7 @@ def test_per_label_columns_and_numbers() -> None:
     assert table.columns == [
         *("setting", "label", "domain", "train_positives", "val_positives", "test_positives", "test_assessed"),
         *("prevalence", "precision", "recall", "f1", "f1_always_positive", "auroc", "average_precision", "threshold"),
-        *("threshold_rule", "f1_oracle", "specificity"),
+        *("threshold_rule", "f1_oracle", "brier", "brier_skill", "log_loss", "specificity"),
     ]
     assert table["label"].to_list() == list(VOCABULARY.names)
     first, second, *_ = table.iter_rows(named=True)
@@ -139,7 +142,9 @@ def test_separability_is_computed_once_for_each_embedding(monkeypatch: pytest.Mo
     table = separability_table(results, VOCABULARY, 0, known)
     assert len(calls) == 2
     assert table.columns[:5] == ["setting", "scope", "name", "definition", "normalised"]
-    assert table.columns[5:] == ["inter", "intra", "ratio", "ratio_null", "members"]
+    assert table.columns[5:] == [
+        *("inter", "intra", "ratio", "ratio_null", "ratio_z", "ratio_p", "null_images", "members")
+    ]
     assert table.height == 3 * 6 * (1 + 14 + len(VOCABULARY.domains))
     raw = (pl.col("definition") == "pairwise") & ~pl.col("normalised")
     assert (

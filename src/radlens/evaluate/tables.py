@@ -93,7 +93,7 @@ def overall_table(results: Sequence[SettingResult], seed: int, known: Separabili
             | {
                 "train_seconds": result.train_seconds,
                 "separability_definition": SEPARABILITY_DEFINITION,
-                "separability_ratio_null": apart["separability_ratio_null"],
+                **{f"separability_{x}": apart[f"separability_{x}"] for x in ("ratio_null", "z", "p")},
                 "labels_counted": int(positive.sum()),
                 "macro_auroc_labels_counted": int((positive & negative).sum()),
             }
@@ -199,7 +199,8 @@ def _distances(table: pl.DataFrame, scope: str, name: str) -> dict[str, float]:
         & ~pl.col("normalised")
     ).row(0, named=True)
     columns = {"inter": _DISTANCES[0], "intra": _DISTANCES[1], "ratio": _DISTANCES[2]}
-    return {new: row[old] for old, new in (columns | {"ratio_null": "separability_ratio_null"}).items()}
+    beside = {"ratio_null": "separability_ratio_null", "ratio_z": "separability_z", "ratio_p": "separability_p"}
+    return {new: row[old] for old, new in (columns | beside).items()}
 
 
 def _frame(rows: list[dict[str, Any]], types: Mapping[str, Any]) -> pl.DataFrame:

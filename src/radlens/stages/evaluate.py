@@ -11,8 +11,11 @@ import polars as pl
 from radlens.core.cohort import Cohort
 from radlens.core.registry import parts
 from radlens.core.store import fingerprint, source_digest, write_json, writing
+from radlens.evaluate.conditional_separability import conditional_separability
+from radlens.evaluate.neighbourhood import neighbourhood
 from radlens.evaluate.repeats import mean_over_repeats
 from radlens.evaluate.scoring import metric_definitions
+from radlens.evaluate.similarity import compare_spaces
 from radlens.evaluate.tables import (
     SettingResult,
     overall_table,
@@ -47,6 +50,7 @@ def write_tables(context: Context, cohort: Cohort, results: Sequence[SettingResu
             "separability": separability_table(results, vocabulary, seed, known),
             "embedding_view": _view(results),
         }
+        tables |= _spaces(results, cohort, seed)
         repeated = _over_seeds(context, tables["overall"])
         if repeated is not None:
             tables["seeds"] = repeated
@@ -57,6 +61,23 @@ def write_tables(context: Context, cohort: Cohort, results: Sequence[SettingResu
 
     context.tell.say("evaluating")
     context.run.stage("evaluate", key, make)
+
+
+def _spaces(results: Sequence[SettingResult], cohort: Cohort, seed: int) -> dict[str, pl.DataFrame]:
+    """What else is known of each space: separability with the other labels held equal, neighbours, other spaces."""
+    distinct = {result.embedding_key: result for result in reversed(results)}
+    same = {key: "; ".join(r.setting for r in results if r.embedding_key == key) for key in distinct}
+    found: dict[str, list[pl.DataFrame]] = {"conditional_separability": [], "neighbourhood": []}
+    for key, result in reversed(distinct.items()):
+        test = result.test
+        common = (test.embeddings, test.targets, test.groups, cohort.vocabulary, seed)
+        marks = pl.lit(same[key]).alias("settings")
+        found["conditional_separability"].append(conditional_separability(*common).select(marks, pl.all()))
+        found["neighbourhood"].append(neighbourhood(*common).select(marks, pl.all()))
+    tables = {name: pl.concat(parts, how="diagonal_relaxed") for name, parts in found.items()}
+    if len(distinct) > 1:
+        tables["spaces"] = compare_spaces([result.test for result in reversed(distinct.values())], seed)
+    return tables
 
 
 def _over_seeds(context: Context, overall: pl.DataFrame) -> pl.DataFrame | None:
