@@ -81,7 +81,7 @@ def test_per_label_columns_and_numbers() -> None:
     assert table.columns == [
         *("setting", "label", "domain", "train_positives", "val_positives", "test_positives", "test_assessed"),
         *("prevalence", "precision", "recall", "f1", "f1_always_positive", "auroc", "average_precision", "threshold"),
-        *("threshold_rule", "f1_oracle", "brier", "brier_skill", "log_loss", "specificity"),
+        *("threshold_rule", "f1_oracle", "specificity", "brier", "brier_skill", "log_loss"),
     ]
     assert table["label"].to_list() == list(VOCABULARY.names)
     first, second, *_ = table.iter_rows(named=True)
