@@ -92,7 +92,7 @@ class RunContents:
         return {(row["a"], row["b"], row["scope"], row["name"], row["metric"]): row for row in rows}
 
     def differs(self, one: str, other: str, scope: str, name: str, metric: str) -> bool | None:
-        """Whether two settings differ in a figure: the difference's interval leaves out 0, and Holm's p is below .05.
+        """Whether two settings differ in a figure: its interval leaves out 0, and Holm's p, if any, is below .05.
 
         None where the run did not compare them.
         """
@@ -101,7 +101,8 @@ class RunContents:
         if row is None:
             return None
         low, high, p = (number(row.get(key)) for key in ("low", "high", "p_holm"))
-        return bool((low > 0 or high < 0) and p < 0.05)
+        # not every pair of many settings is permuted: then the interval decides
+        return bool((low > 0 or high < 0) and not p >= 0.05)
 
     def test_positives(self, label: str) -> float:
         """Positives of a label in the test split; NaN where unknown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -22,8 +23,8 @@ from radlens.stages.evaluate import write_csv
 
 _PERMUTATIONS = 1000
 _SUBGROUP_REPLICATES = 400
-_MANY = 8
-"""With more settings than this, differences are told against the first alone."""
+_MANY = 4
+"""With more settings than this, permutation tests are of differences from the first setting alone."""
 
 
 def scores_of(results: Sequence[SettingResult]) -> list[SettingScores]:
@@ -67,14 +68,15 @@ def write_intervals(context: Context, cohort: Cohort, results: Sequence[SettingR
 
 
 def _differences(scores: Sequence[SettingScores], cohort: Cohort, known: Intervals, seed: int) -> pl.DataFrame:
+    """All pairs with intervals; with many settings permutation tests against the first alone, since pairs are many."""
+    common: dict[str, Any] = {"seed": seed, "known": known}
     if len(scores) <= _MANY:
-        return paired_differences(scores, cohort.vocabulary, permutations=_PERMUTATIONS, seed=seed, known=known)
+        return paired_differences(scores, cohort.vocabulary, permutations=_PERMUTATIONS, **common)
     first, *others = scores
-    tables = [
-        paired_differences([first, other], cohort.vocabulary, permutations=_PERMUTATIONS, seed=seed, known=known)
-        for other in others
+    tested = [
+        paired_differences([first, other], cohort.vocabulary, permutations=_PERMUTATIONS, **common) for other in others
     ]
-    return pl.concat(tables)
+    return pl.concat([*tested, paired_differences(others, cohort.vocabulary, permutations=0, **common)])
 
 
 def _power(scores: SettingScores, cohort: Cohort) -> pl.DataFrame:
