@@ -1,8 +1,15 @@
-"""Grad-CAM by shared passes against pytorch-grad-cam run layer by layer and label by label, on a ViT-B/16 in float32.
+"""Saliency by shared passes on a ViT-B/16 of random weights: against pytorch-grad-cam, and many methods against one.
 
+`library`: Grad-CAM by shared passes against pytorch-grad-cam run layer by layer and label by label, in float32.
 Both run in turn, image by image, in one process with the same threads; each library call is really made. The library
 is timed twice: as it is documented (weights trainable) and at its fastest (weights frozen, only the input asks for a
-gradient). The ratio that must be at least 15 is the one to its documented use; the other is printed beside it.
+gradient). The ratio that must be at least 15 (30 with bfloat16, whose rank correlation with float32 is printed) is the
+one to its documented use; the other is printed beside it.
+
+`methods`: every method (but smooth-grad and occlusion, which run the network many times by definition) at 12 depths
+for 14 labels against Grad-CAM alone at one depth, in turn, best of the rounds. How far a backward goes is set by the
+depth: the ratio that must be at most 1.5 is the one to Grad-CAM at the first block, whose backward goes as far as that
+of all depths. With a second precision, its maps are compared with those of float32 by rank correlation.
 """
 
 from __future__ import annotations
@@ -17,11 +24,14 @@ import timm
 import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from radlens.core.classifier import Classifier, Head
+from radlens.core.registry import parts
 from radlens.core.transform import ImageTransform
 from radlens.core.vocabulary import load_vocabulary
+from radlens.explain.drawing import Drawing, methods_named
 from radlens.explain.passes import SharedPasses
 from radlens.explain.saliency.grad_cam import grad_cam
 from radlens.explain.sites import resolve_sites
@@ -102,9 +112,60 @@ def clocks() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
+SLOW = ("smooth-grad", "occlusion")
+
+
+def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(methods,): mean Spearman correlation over images, labels and layers of (B, L, methods, layers, P)."""
+    ranks = [rankdata(maps, axis=-1) for maps in (first, second)]
+    centred = [r - r.mean(axis=-1, keepdims=True) for r in ranks]
+    sizes = [np.sqrt((r**2).sum(axis=-1)) for r in centred]
+    both = sizes[0] * sizes[1]
+    found = np.divide((centred[0] * centred[1]).sum(axis=-1), both, out=np.full_like(both, np.nan), where=both > 0)
+    return np.nanmean(found, axis=(0, 1, 3))
+
+
+def compare_methods(classifier: Classifier, pixels: Tensor, rounds: int, precisions: list[str]) -> None:
+    names = [name for name in parts("saliency") if name not in SLOW]
+    depths = tuple(range(12))
+    print(f"{len(names)} methods ({', '.join(names)}), {len(depths)} depths, {len(classifier.vocabulary)} labels,")
+    print(f"{len(pixels)} image(s) at once, best of {rounds} rounds")
+    maps: dict[str, np.ndarray] = {}
+    for precision in precisions:
+        plans = {
+            "grad-cam, first block": (["grad-cam"], (0,)),
+            "grad-cam, last block": (["grad-cam"], (-1,)),
+            "grad-cam, 12 depths": (["grad-cam"], depths),
+            "all methods, 12 depths": (names, depths),
+        }
+        drawings = {
+            name: Drawing(classifier, resolve_sites(classifier.encoder, at), methods_named(used), precision=precision)
+            for name, (used, at) in plans.items()
+        }
+        seconds = {name: np.full(2, np.inf) for name in plans}
+        for _ in range(rounds):
+            for name, drawing in drawings.items():
+                start = clocks()
+                drawn = drawing(pixels)
+                seconds[name] = np.minimum(seconds[name], clocks() - start)
+        maps[precision] = drawn
+        for name, (wall, busy) in seconds.items():
+            ratio = seconds["all methods, 12 depths"] / seconds[name]
+            print(
+                f"{precision:8s} {name:24s} {wall:7.2f} s, all methods / this {ratio[0]:5.2f};   processor "
+                f"{busy:7.2f} s, {ratio[1]:5.2f}"
+            )
+    for precision in precisions[1:]:
+        for name, found in zip(names, rank_correlations(maps[precisions[0]], maps[precision]), strict=True):
+            print(f"rank correlation of {name} in {precision} with {precisions[0]}: {found:.4f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("library", "methods"), nargs="?", default="library")
     parser.add_argument("--images", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -114,20 +175,32 @@ def main() -> None:
     labels = len(vocabulary)
     head = Head(torch.randn(labels, 512) * 0.1, torch.zeros(labels), normalise=True, scale=85.23)
     classifier = Classifier("zero-shot", head, vocabulary, encoder)
+    if arguments.what == "methods":
+        print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
+        compare_methods(classifier, torch.randn(arguments.images, 3, 224, 224), arguments.rounds, arguments.precisions)
+        return
     model, sites = Logits(classifier), resolve_sites(encoder, (-1, -3, -5))
     blocks = [encoder.blocks[site.block] for site in sites]
     pixels = torch.randn(arguments.images, 3, 224, 224)
     start = time.perf_counter()
     passes = SharedPasses(classifier, sites)
     prepared = time.perf_counter() - start
+    halved = SharedPasses(classifier, sites, precision="bfloat16")
     shared(passes, pixels[:1])
-    names = ("shared passes", "library, weights trainable", "library, weights frozen")
+    shared(halved, pixels[:1])
+    names = ("shared passes", "shared passes, bfloat16", "library, weights trainable", "library, weights frozen")
     seconds = {name: np.zeros(2) for name in names}
-    worst = 0.0
+    worst, agreement = 0.0, []
     for image in pixels.split(1):
         start = clocks()
         ours = shared(passes, image)
         seconds["shared passes"] += clocks() - start
+        start = clocks()
+        rough = shared(halved, image)
+        seconds["shared passes, bfloat16"] += clocks() - start
+        # as (images, labels, methods, layers, patches)
+        both = (maps.reshape(1, len(blocks), labels, -1).swapaxes(1, 2)[:, :, None] for maps in (ours, rough))
+        agreement.append(rank_correlations(*both)[0])
         for name, frozen in (("library, weights trainable", False), ("library, weights frozen", True)):
             encoder.requires_grad_(not frozen)
             start = clocks()
@@ -139,12 +212,13 @@ def main() -> None:
     print(f"{len(blocks)} layers x {labels} labels, float32, {arguments.images} image(s); class token only in the last")
     print(f"block: {passes.class_token_only}; preparing the passes, once a classifier: {prepared:.2f} s")
     for name, (wall, busy) in seconds.items():
-        ratio = seconds[name] / seconds["shared passes"]
+        ratio, half = seconds[name] / seconds["shared passes"], seconds[name] / seconds["shared passes, bfloat16"]
         print(
-            f"{name:28s} {wall / arguments.images:8.2f} s an image, ratio {ratio[0]:5.1f};   "
-            f"processor {busy / arguments.images:8.2f} s, ratio {ratio[1]:5.1f}"
+            f"{name:28s} {wall / arguments.images:8.2f} s an image, ratio {ratio[0]:5.1f}, to bfloat16 {half[0]:5.1f};"
+            f"   processor {busy / arguments.images:8.2f} s, ratio {ratio[1]:5.1f}, to bfloat16 {half[1]:5.1f}"
         )
-    print(f"largest difference of a map, relative to its maximum: {worst:.1e}")
+    print(f"largest difference of a float32 map, relative to its maximum: {worst:.1e}")
+    print(f"mean rank correlation of bfloat16 maps with float32: {np.mean(agreement):.4f}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 import radlens
 from radlens.core.mapping import load_mapping
-from radlens.core.parts import AnnotationFormat, Dataset, Definition, Labeler, Loader, MetricInput, Setting
+from radlens.core.parts import AnnotationFormat, Dataset, Definition, Labeler, Loader, MetricInput, Setting, needs_of
 from radlens.core.parts import Part as PartWithOptions
 from radlens.core.registry import ROOMS, Part, get, parts
 from radlens.core.reports import EVIDENCE, make_reports
@@ -110,18 +110,57 @@ def test_metrics_do_not_depend_on_the_order_of_images(part: Part) -> None:
     np.testing.assert_allclose(metric(turned), metric(inputs), rtol=1e-12)
 
 
+def left_behind(images: int, seed: int = 0) -> dict[str, Any]:
+    """Every quantity that a saliency method may need, drawn: 4 x 4 patches behind one class token, 3 labels."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(images, *shape, generator=generator)
+
+    weights = draw(3, 32, 32, 3)
+    return {
+        "activations": draw(16, 8),
+        "gradients": draw(16, 8),
+        "attention": draw(2, 17, 17).softmax(-1),
+        "attention_gradients": draw(2, 17, 17),
+        "queries": draw(2, 17, 4),
+        "keys": draw(2, 17, 4),
+        "values": draw(2, 17, 4),
+        "mixed_gradients": draw(2, 17, 4),
+        "readout_attention_gradients": draw(2, 1, 17),
+        "patch_logits": draw(16),
+        "prefix": 1,
+        "pixels": draw(3, 32, 32),
+        "pixel_gradients": draw(3, 32, 32),
+        "logits_of": lambda pixels: torch.einsum("bchw,chwl->bl", torch.tanh(pixels), 0.01 * weights[0]),
+        "grid": (4, 4),
+    }
+
+
+def maps_of(method: Any, found: dict[str, Any]) -> torch.Tensor:
+    """A method's maps with images first; a method over blocks is given the same block twice."""
+    needed = needs_of(method)
+    given = {name: found[name] for name in needed.quantities}
+    if needed.over != "blocks":
+        return method(**given).detach()
+    given = {name: [one, one] if isinstance(one, torch.Tensor) else one for name, one in given.items()}
+    return method(**given).transpose(0, 1)
+
+
 @of("saliency")
 def test_saliency_is_a_map_an_image_and_never_negative(part: Part) -> None:
-    generator = torch.Generator().manual_seed(0)
-    activations, gradients = (torch.randn(3, 49, 8, generator=generator) for _ in range(2))
-    method = part.load()
-    maps = method(activations, gradients)
-    assert maps.shape == (3, 49)
+    method, found = part.load(), left_behind(3)
+    maps = maps_of(method, found)
+    assert maps.shape == {"blocks": (3, 2, 16), "classifier": (3, 3, 16)}.get(needs_of(method).over, (3, 16))
     assert torch.isfinite(maps).all() and (maps >= 0).all() and maps.any()
-    alone = torch.cat([method(activations[i : i + 1], gradients[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(maps, alone)
-    nothing = method(activations, torch.zeros_like(gradients))
-    assert torch.isfinite(nothing).all() and (nothing >= 0).all()
+    each = [
+        maps_of(method, {k: v[i : i + 1] if isinstance(v, torch.Tensor) else v for k, v in found.items()})
+        for i in range(3)
+    ]
+    torch.testing.assert_close(maps, torch.cat(each))
+    nothing = {name: torch.zeros_like(v) if "gradients" in name else v for name, v in found.items()}
+    silent = maps_of(method, nothing | {"patch_logits": torch.zeros(3, 16)})
+    assert torch.isfinite(silent).all() and (silent >= 0).all()
 
 
 @of("models")

@@ -17,7 +17,7 @@ import abc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -256,10 +256,20 @@ class Needs:
     over `site`: once a label and site, gives (B, P). `blocks`: once a label; what belongs to a block comes as a
     sequence over the blocks from the lowest asked for to the last, and one map each is given, (blocks, B, P). `image`:
     once a label, gives (B, P) for all layers alike. `classifier`: once for all labels, gives (B, L, P).
+    An unknown quantity, or one that a method is not called often enough for, raises `ValueError`.
     """
 
     quantities: tuple[Quantity, ...] = ("activations", "gradients")
     over: Literal["site", "blocks", "image", "classifier"] = "site"
+
+    def __post_init__(self) -> None:
+        of_a_site = {"activations", "gradients"}
+        of_an_image = {"pixels", "logits_of", "grid", "prefix"}
+        known: set[str] = set(get_args(Quantity))
+        allowed = {"site": known, "blocks": known - of_a_site, "image": of_an_image | {"pixel_gradients"}}
+        for quantity in self.quantities:
+            if quantity not in allowed.get(self.over, of_an_image):
+                raise ValueError(f"a saliency method over {self.over!r} cannot need {quantity!r}.")
 
 
 class SaliencyMethod(Protocol):
@@ -279,8 +289,10 @@ def needs(
 ) -> Callable[[Callable[..., Tensor]], SaliencyMethod]:
     """Declare what a saliency method is handed; stands below `@register("saliency", NAME)`."""
 
+    declared = Needs(quantities, over)
+
     def attach(function: Callable[..., Tensor]) -> SaliencyMethod:
-        function.needs = Needs(quantities, over)  # type: ignore[attr-defined]
+        function.needs = declared  # type: ignore[attr-defined]
         return function
 
     return attach

@@ -12,6 +12,11 @@ from radlens.explain.sites import random_direction, random_tokens
 _TOLERANCE = 1e-5
 
 
+def pools_class_token(encoder: Encoder) -> bool:
+    """Whether pooling reads the first token alone, measured by the gradient at all others."""
+    return encoder.prefix_tokens >= 1 and _pools_first(encoder, random_tokens(encoder))
+
+
 def class_token_suffices(encoder: Encoder) -> bool:
     """Whether `class_token_block` and pooling of its output give the encoder's own embedding, to 1e-5 of its size.
 
@@ -25,12 +30,14 @@ def class_token_suffices(encoder: Encoder) -> bool:
         whole = block(tokens)
         token = class_token_block(block, tokens)
         alike = _alike(token, whole[:, :1]) and _alike(encoder.pool(token), encoder.pool(whole))
-    if not alike:
-        return False
+    return alike and _pools_first(encoder, whole)
+
+
+def _pools_first(encoder: Encoder, tokens: Tensor) -> bool:
     with torch.enable_grad():
-        whole = whole.detach().requires_grad_(True)
-        embedding = encoder.pool(whole)
-        (gradient,) = torch.autograd.grad((embedding * random_direction(embedding)).sum(), whole)
+        tokens = tokens.detach().requires_grad_(True)
+        embedding = encoder.pool(tokens)
+        (gradient,) = torch.autograd.grad((embedding * random_direction(embedding)).sum(), tokens)
     return not bool(gradient[:, 1:].any())
 
 

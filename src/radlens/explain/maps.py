@@ -15,11 +15,11 @@ from torch import Tensor
 
 from radlens.core.classifier import Classifier
 from radlens.core.errors import ExplainError, StoreError
-from radlens.core.parts import Progress, SaliencyMethod
+from radlens.core.parts import Progress
 from radlens.core.regions import SaliencyMaps
-from radlens.core.registry import get
 from radlens.core.store import writing
-from radlens.explain.passes import Precision, SharedPasses
+from radlens.explain.drawing import Drawing, methods_named
+from radlens.explain.passes import Precision
 from radlens.explain.sites import Site, resolve_sites
 
 CONSTANT = "constant"
@@ -45,27 +45,29 @@ def saliency_maps(
     pixels: batches (b, 3, H, W) in the order of `image_ids`, of any size; at most `batch_size` images run at once, so
     that memory stays flat. Each map is divided by its own maximum (float16 neither overflows nor underflows): its
     values lie in [0, 1], a map of zeros stays so, and strengths of two maps cannot be compared.
+    A method that follows attention takes the block that a layer stands in; one that has no depth (input-gradient,
+    smooth-grad, occlusion) gives the same map at every layer.
     Flags: `constant` (spread below 1e-6 of the maximum, or all zero); `label-invariant` (all non-constant maps of an
     image at a layer have pairwise cosine above 0.9999, so they say nothing about the label).
-    Raises `ExplainError` for a site without gradient, `SpecError` for an unknown method.
+    Raises `ExplainError` for a site without gradient or a method that the tower cannot serve, `SpecError` for an
+    unknown method.
     """
     if classifier.encoder is None:
         raise ExplainError(f"setting {classifier.setting!r} has no encoder attached; load its model to explain it.")
     if not image_ids:
         raise ExplainError("there is no image to explain.")
-    functions: list[SaliencyMethod] = [get("saliency", name) for name in methods]
+    named = methods_named(methods)
     sites = resolve_sites(classifier.encoder, layers)
-    passes = SharedPasses(classifier, sites, precision=precision)
+    drawing = Drawing(classifier, sites, named, precision=precision)
     rows, columns = classifier.encoder.grid
     shape = (len(image_ids), len(classifier.vocabulary), len(methods), len(sites), rows, columns)
     maps = np.zeros(shape, np.float16)
     flags: dict[tuple[int, int, int, int], str] = {}
-    reached = torch.zeros(len(sites), dtype=torch.bool)
     done = 0
     for batch in _small(pixels, batch_size):
         if done + len(batch) > len(image_ids):
             raise ValueError(f"more images than the {len(image_ids)} image ids.")
-        raw = _batch_maps(passes, batch, functions, reached)
+        raw = drawing(batch)
         if not np.isfinite(raw).all():
             broken = int(np.argwhere(~np.isfinite(raw))[0][0])
             raise ExplainError(f"the map of image {image_ids[done + broken]!r} is not finite; check its pixels.")
@@ -78,7 +80,8 @@ def saliency_maps(
             progress(done, len(image_ids))
     if done != len(image_ids):
         raise ValueError(f"{len(image_ids)} image ids, but pixels of {done} images.")
-    _refuse_unreached(classifier, sites, reached)
+    if drawing.differentiates:
+        _refuse_unreached(classifier, sites, drawing.reached)
     return SaliencyMaps(
         tuple(image_ids), classifier.vocabulary.names, tuple(methods), tuple(s.layer for s in sites), maps, flags
     )
@@ -118,22 +121,6 @@ def _small(pixels: Iterable[Tensor | npt.NDArray[np.float32]], batch_size: int) 
         images = torch.as_tensor(batch)
         for start in range(0, len(images), batch_size):
             yield images[start : start + batch_size]
-
-
-def _batch_maps(
-    passes: SharedPasses, pixels: Tensor, functions: Sequence[SaliencyMethod], reached: Tensor
-) -> npt.NDArray[np.float32]:
-    """(B, L, methods, layers, P); marks in `reached` the sites where any gradient is not zero."""
-    found = passes(pixels)
-    batch, labels = found.logits.shape
-    patches = found.activations[0].shape[1]
-    maps = np.zeros((batch, labels, len(functions), len(passes.sites), patches), np.float32)
-    for label, gradients in found.gradients():
-        for layer, (activations, gradient) in enumerate(zip(found.activations, gradients, strict=True)):
-            reached[layer] |= gradient.any().cpu()
-            for method, function in enumerate(functions):
-                maps[:, label, method, layer] = function(activations, gradient).cpu().numpy()
-    return maps
 
 
 def _flags(maps: npt.NDArray[np.float32]) -> dict[tuple[int, int, int, int], str]:
