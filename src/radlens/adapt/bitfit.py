@@ -19,7 +19,6 @@ class BitFit(EncoderSetting):
     trains at the head's.
     """
 
-    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     unfrozen_factor: float = Field(default=1.0, gt=0, le=1)
 
     def fit(self, task: AdaptationTask) -> Classifier:

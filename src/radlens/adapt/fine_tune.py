@@ -21,7 +21,7 @@ class FineTune(EncoderSetting):
     cross-entropy over assessed entries, AdamW with weight decay 0.01, batch 24, no augmentation; a warm-up epoch of
     the head, then everything unfrozen (the projection too; never the text tower) with the rate divided by 10, cosine
     over the remaining epochs, one value an epoch; early stopping on the validation loss, the best epoch's weights
-    kept. The paper states neither its learning rate nor its patience: 1e-4, so that the encoder trains at 1e-5, and 5
+    kept. The paper states neither its learning rate nor its patience: 1e-3, so that the encoder trains at 1e-4, and 5
     epochs are ours. An option that departs from the preset is named in the card.
 
     last_k_blocks: train the last so many transformer blocks alone, with the norm and projection after them.

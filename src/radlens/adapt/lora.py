@@ -29,7 +29,6 @@ class Lora(EncoderSetting):
     rank, alpha: of each addition. dropout: on what goes into it, while training.
     """
 
-    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     unfrozen_factor: float = Field(default=1.0, gt=0, le=1)
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0, allow_inf_nan=False)

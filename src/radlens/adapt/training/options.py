@@ -36,7 +36,7 @@ class EncoderSetting(Setting):
 
     collective: ClassVar[bool] = True
 
-    learning_rate: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     unfrozen_factor: float = Field(default=0.1, gt=0, le=1)
     weight_decay: float = Field(default=1e-2, ge=0, allow_inf_nan=False)
     warm_up_epochs: int = Field(default=1, ge=0)
