@@ -101,7 +101,9 @@ def test_a_folder_reads_as_the_archive(torchxrayvision_data: Path, tmp_path: Pat
         for member in list(tar)[1:40]:
             content = tar.extractfile(member)
             assert content is not None
-            (tmp_path / Path(member.name).name).write_bytes(content.read())
+            place = tmp_path / member.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content.read())
     folder = read_iu_xray_reports(".", tmp_path).table
     archive = read_iu_xray_reports("torchxrayvision", Path()).table
     same = archive.filter(archive["study_id"].is_in(folder["study_id"].implode()))
