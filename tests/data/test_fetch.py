@@ -54,14 +54,15 @@ class Server:
         self.behaviours = list(behaviours)
         self.files: dict[str, tuple[bytes, str | None]] = {"/images.tgz": (CONTENT, '"one"')}
         self.asked: list[tuple[str | None, str | None]] = []
-        self.sent = 0
+        self._sent = self._answering = 0
+        self._changed = threading.Condition()
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.asked.append((self.headers.get("Range"), self.headers.get("If-Range")))
                 behaviour = server.behaviours.pop(0) if len(server.behaviours) > 1 else server.behaviours[0]
-                with contextlib.suppress(ConnectionError):
+                with server.answering(), contextlib.suppress(ConnectionError):
                     behaviour(server, self, *server.files[self.path])
 
             def log_message(self, format: str, *args: Any) -> None:
@@ -84,7 +85,29 @@ class Server:
     def send(self, handler: http.server.BaseHTTPRequestHandler, data: bytes) -> None:
         handler.wfile.write(data)
         handler.wfile.flush()
-        self.sent += len(data)
+        self._sent += len(data)
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        with self._changed:
+            self._answering += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._answering -= 1
+                self._changed.notify_all()
+
+    @property
+    def sent(self) -> int:
+        """Bytes of files; a client may have the last of them before they are counted."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._answering == 0, 10)
+            return self._sent
+
+    @sent.setter
+    def sent(self, value: int) -> None:
+        self._sent = value
 
 
 def begin(handler: http.server.BaseHTTPRequestHandler, status: int, **headers: object) -> None:
