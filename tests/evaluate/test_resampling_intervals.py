@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from radlens.core.errors import DataError, SpecError
+from radlens.core.interval_ends import bca_ends, percentile_ends
 from radlens.core.parts import MetricInput
 from radlens.core.vocabulary import Label, Vocabulary
 from radlens.evaluate.resampling import (
@@ -22,7 +23,6 @@ from radlens.evaluate.resampling import (
     power_of_f1,
     power_statement,
 )
-from radlens.evaluate.resampling.interval_ends import bca_ends, percentile_ends
 from radlens.evaluate.scoring import score
 
 WORDS = Vocabulary("v", tuple(Label(name, domain, (), ()) for name, domain in (("a", "d"), ("b", "d"), ("c", None))))

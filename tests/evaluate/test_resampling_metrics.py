@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
 
 from radlens.core.parts import MetricInput
+from radlens.core.patient_weights import bootstrap_weights, jackknife_weights, swap_weights
 from radlens.core.vocabulary import Label, Vocabulary
 from radlens.evaluate.domains import domain_inputs
 from radlens.evaluate.resampling.ranked_label import rank_label, ranked_metrics
@@ -24,7 +25,6 @@ from radlens.evaluate.resampling.weighted_metrics import (
     prepare,
     weighted_metrics,
 )
-from radlens.evaluate.resampling.weights import bootstrap_weights, jackknife_weights, swap_weights
 from radlens.evaluate.scoring import score
 from radlens.evaluate.thresholds import prevalence
 

@@ -13,12 +13,12 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from radlens.core.errors import DataError, SpecError
 from radlens.core.parts import MetricInput
+from radlens.core.patient_weights import swap_weights
 from radlens.core.vocabulary import Label, Vocabulary
 from radlens.evaluate.resampling import SettingScores, bootstrap, holm, paired_differences
 from radlens.evaluate.resampling.setting_scores import Patients
 from radlens.evaluate.resampling.swaps import permutation_p, swapped_differences
 from radlens.evaluate.resampling.weighted_metrics import quantities_of
-from radlens.evaluate.resampling.weights import swap_weights
 
 WORDS = Vocabulary("v", tuple(Label(name, domain, (), ()) for name, domain in (("a", "d"), ("b", "d"), ("c", None))))
 IMAGES = 90

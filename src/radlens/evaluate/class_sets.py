@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from radlens.evaluate.undefined import quotient
+from radlens.core.undefined import quotient
 
 Array = npt.NDArray[np.float64]
 

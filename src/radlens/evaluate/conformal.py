@@ -16,9 +16,9 @@ import polars as pl
 from scipy.special import betaincinv
 
 from radlens.core.errors import DataError, SpecError
+from radlens.core.undefined import quotient
 from radlens.evaluate.calibration.reliability import LEAST_POSITIVES, wilson
 from radlens.evaluate.patient_numbers import Patients, patient_numbers
-from radlens.evaluate.undefined import quotient
 
 Array = npt.NDArray[np.float64]
 Targets = npt.NDArray[np.float32]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radlens.core.errors import DataError
-from radlens.evaluate.undefined import quotient
+from radlens.core.undefined import quotient
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from radlens.core.undefined import mean_of_defined, quotient
 from radlens.core.vocabulary import Vocabulary
 from radlens.evaluate.distances import Points, block_distances
 from radlens.evaluate.permutation import some_patients
-from radlens.evaluate.undefined import mean_of_defined, quotient
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]

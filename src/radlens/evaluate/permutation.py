@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from radlens.evaluate.undefined import quotient
+from radlens.core.undefined import quotient
 
 Array = npt.NDArray[np.float64]
 _FEW = 5

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import polars as pl
 
 from radlens.core.errors import SpecError
+from radlens.core.undefined import quotient
 from radlens.evaluate.log_odds import to_logits
-from radlens.evaluate.undefined import quotient
 
 Array = npt.NDArray[np.float64]
 COVERAGES = (1.0, 0.9, 0.8, 0.5)

@@ -12,12 +12,12 @@ import polars as pl
 from scipy import sparse
 
 from radlens.core.parts import Definition
+from radlens.core.undefined import mean_of_defined, quotient
 from radlens.core.vocabulary import Vocabulary
 from radlens.evaluate.class_sets import ClassSets, class_sets
 from radlens.evaluate.distances import Points, centroid_distances, set_products, shuffled_centroid_distances
 from radlens.evaluate.domains import domain_targets
 from radlens.evaluate.permutation import null_position, patient_shuffles, some_patients
-from radlens.evaluate.undefined import mean_of_defined, quotient
 
 Array = npt.NDArray[np.float64]
 PERMUTATIONS = 99

@@ -14,8 +14,8 @@ from scipy.stats import t as student
 
 from radlens.core.errors import DataError
 from radlens.core.predictions import Predictions
+from radlens.core.undefined import mean_of_defined, quotient
 from radlens.evaluate.distances import Points, centroid_distances
-from radlens.evaluate.undefined import mean_of_defined, quotient
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]

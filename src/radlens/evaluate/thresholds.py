@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radlens.core.errors import SpecError, unknown_name
+from radlens.core.undefined import quotient
 from radlens.evaluate.log_odds import to_logits, to_probabilities
 from radlens.evaluate.threshold_cuts import (
     best_expected_f1,
@@ -16,7 +17,6 @@ from radlens.evaluate.threshold_cuts import (
     prevalence_matched_threshold,
     recall_threshold,
 )
-from radlens.evaluate.undefined import quotient
 
 Array = npt.NDArray[np.float64]
 Targets = npt.NDArray[np.float32]

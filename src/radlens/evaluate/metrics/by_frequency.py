@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from radlens.core.errors import SpecError
-from radlens.evaluate.undefined import mean_of_defined
+from radlens.core.undefined import mean_of_defined
 
 CUTS = (20, 100)
 _THREE = ("tail", "medium", "head")

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from radlens.core.parts import MetricInput, defined
 from radlens.core.registry import register
+from radlens.core.undefined import quotient
 from radlens.evaluate.ranking import f1_at_cuts, positive_cuts
-from radlens.evaluate.undefined import quotient
 
 Array = npt.NDArray[np.float64]
 

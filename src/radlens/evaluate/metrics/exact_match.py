@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from radlens.core.parts import MetricInput, defined
 from radlens.core.registry import register
-from radlens.evaluate.undefined import quotient
+from radlens.core.undefined import quotient
 
 
 @register("metrics", "exact-match")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from radlens.core.parts import MetricInput, defined
 from radlens.core.registry import register
-from radlens.evaluate.undefined import mean_of_defined
+from radlens.core.undefined import mean_of_defined
 
 
 @dataclass(frozen=True)

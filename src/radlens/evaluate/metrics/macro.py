@@ -6,8 +6,8 @@ import numpy as np
 
 from radlens.core.parts import MetricInput, defined
 from radlens.core.registry import register
+from radlens.core.undefined import mean_of_defined, quotient
 from radlens.evaluate.metrics import decision, discrimination, probability
-from radlens.evaluate.undefined import mean_of_defined, quotient
 
 
 @register("metrics", "macro-f1")

@@ -6,8 +6,8 @@ import numpy as np
 
 from radlens.core.parts import MetricInput, defined
 from radlens.core.registry import register
+from radlens.core.undefined import quotient
 from radlens.evaluate.metrics.decision import count, f1
-from radlens.evaluate.undefined import quotient
 
 
 @register("metrics", "micro-f1")

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from radlens.core.parts import MetricInput, defined
 from radlens.core.registry import register
-from radlens.evaluate.undefined import quotient
+from radlens.core.undefined import quotient
 
 Array = npt.NDArray[np.float64]
 _LEAST = float(np.finfo(np.float64).eps)

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import polars as pl
 
 from radlens.core.errors import SpecError, unknown_name
+from radlens.core.interval_ends import bca_ends, percentile_ends
 from radlens.core.parts import Progress, unheard
+from radlens.core.patient_weights import Weights, block_size, bootstrap_weights, jackknife_weights
 from radlens.core.vocabulary import Vocabulary
 from radlens.evaluate.resampling.estimable import Evidence, evidence, reasons
-from radlens.evaluate.resampling.interval_ends import bca_ends, percentile_ends
 from radlens.evaluate.resampling.setting_scores import SettingScores, patients_of
 from radlens.evaluate.resampling.weighted_metrics import PreparedSetting, Quantity, prepare, weighted_metrics
-from radlens.evaluate.resampling.weights import Weights, block_size, bootstrap_weights, jackknife_weights
 
 Array = npt.NDArray[np.float64]
 Method = Literal["percentile", "bca"]

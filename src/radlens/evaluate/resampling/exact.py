@@ -9,11 +9,11 @@ import numpy.typing as npt
 import polars as pl
 from scipy.special import betaincinv
 
+from radlens.core.interval_ends import CONFIDENCE
+from radlens.core.undefined import quotient
 from radlens.core.vocabulary import Vocabulary
-from radlens.evaluate.resampling.interval_ends import CONFIDENCE
 from radlens.evaluate.resampling.setting_scores import SettingScores, patients_of
 from radlens.evaluate.resampling.weighted_metrics import with_domains
-from radlens.evaluate.undefined import quotient
 
 Array = npt.NDArray[np.float64]
 

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from radlens.core.errors import SpecError, unknown_name
+from radlens.core.undefined import mean_of_defined
 from radlens.evaluate.resampling.bootstrap import Intervals, ends
 from radlens.evaluate.resampling.estimable import LEAST, MOST_UNDEFINED
 from radlens.evaluate.resampling.weighted_metrics import LABEL_METRICS
-from radlens.evaluate.undefined import mean_of_defined
 
 
 def band_intervals(

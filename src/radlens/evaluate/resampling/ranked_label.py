@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from radlens.core.patient_weights import Weights
+from radlens.core.undefined import quotient
 from radlens.evaluate.resampling.setting_scores import Patients
-from radlens.evaluate.resampling.weights import Weights
-from radlens.evaluate.undefined import quotient
 
 Array = npt.NDArray[np.float64]
 Sums = npt.NDArray[np.float32]

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from radlens.core.parts import MetricInput
+from radlens.core.patient_weights import block_size, swap_weights
 from radlens.core.vocabulary import Vocabulary
 from radlens.evaluate.resampling.ranked_label import ranked_metrics
 from radlens.evaluate.resampling.setting_scores import Patients
 from radlens.evaluate.resampling.weighted_metrics import assemble, label_counts, prepare, with_domains
-from radlens.evaluate.resampling.weights import block_size, swap_weights
 
 Array = npt.NDArray[np.float64]
 

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from radlens.core.parts import MetricInput
+from radlens.core.patient_weights import Weights
+from radlens.core.undefined import mean_of_defined, quotient
 from radlens.core.vocabulary import Vocabulary
 from radlens.evaluate.domains import domain_inputs
 from radlens.evaluate.resampling.image_values import IMAGE_VALUES, image_values
 from radlens.evaluate.resampling.ranked_label import RankedLabel, rank_label, ranked_metrics
 from radlens.evaluate.resampling.setting_scores import Patients
-from radlens.evaluate.resampling.weights import Weights
-from radlens.evaluate.undefined import mean_of_defined, quotient
 
 Array = npt.NDArray[np.float64]
 

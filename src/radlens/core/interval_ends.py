@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
-from radlens.evaluate.undefined import mean_of_defined, quotient
+from radlens.core.undefined import mean_of_defined, quotient
 
 Array = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
