@@ -157,7 +157,7 @@ def test_a_hub_id_has_an_owner(cache: Cache) -> None:
 
 
 def test_a_device_that_is_not_there() -> None:
-    from radlens.models.device import choose_device
+    from radlens.core.device import choose_device
 
     assert choose_device("auto").type in {"cpu", "cuda", "mps"}
     with pytest.raises(ModelError, match=r"device 'tpu' is not available on this machine; available: .*cpu"):

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from radlens.core.chexpert import LABELS as LABELS
 from radlens.core.reports import Unmentioned
 
-LABELS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
 _NO_FINDING = "No Finding"
 # the labeler lets a device stand beside "No Finding"
 _FINDINGS = tuple(name for name in LABELS if name not in (_NO_FINDING, "Support Devices"))

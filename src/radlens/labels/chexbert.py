@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import Field
 
+from radlens.core.chexpert import FINDINGS
 from radlens.core.errors import DataError, ModelError
 from radlens.core.parts import Labeler, Progress, unheard
 from radlens.core.registry import register
@@ -24,22 +25,7 @@ if TYPE_CHECKING:
     from radlens.labels.chexbert_network import ChexbertNetwork
     from radlens.labels.chexbert_tokens import Tokenizer
 
-CONDITIONS = (
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-    "No Finding",
-)
+CONDITIONS = (*FINDINGS, "No Finding")
 """The order of the network's heads."""
 CLASSES = ("blank", "positive", "negative", "uncertain")
 _VALUES = (None, 1, 0, -1)
@@ -134,7 +120,8 @@ class Chexbert(Labeler):
 
     def _loader(self, weights: Path) -> Callable[[], ChexbertNetwork]:
         def load() -> ChexbertNetwork:
-            from radlens.labels.chexbert_network import choose_device, load_network
+            from radlens.core.device import choose_device
+            from radlens.labels.chexbert_network import load_network
 
             return load_network(weights, choose_device(self.device))
 

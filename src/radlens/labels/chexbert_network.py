@@ -102,17 +102,6 @@ def infer(
     return found
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is cuda where there is one, else mps, else cpu. Raises `ModelError` for a device that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, is_there in there.items() if is_there)
-    if not there.get(name.partition(":")[0], False):
-        listed = ", ".join(device for device, is_there in there.items() if is_there)
-        raise ModelError(f"device {name!r} is not available on this machine; available: {listed}.")
-    return torch.device(name)
-
-
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":

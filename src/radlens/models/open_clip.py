@@ -10,12 +10,12 @@ from typing import Any
 from open_clip.model import CLIP, CustomTextCLIP
 from torch import nn
 
+from radlens.core.device import choose_device
 from radlens.core.errors import ModelError
 from radlens.core.parts import Loader
 from radlens.core.registry import register
 from radlens.core.store import file_digest, fingerprint
 from radlens.core.transform import ImageTransform
-from radlens.models.device import choose_device
 from radlens.models.encoder import OpenClipEncoder
 from radlens.models.folder import ModelFiles, find_files, read_config, read_json
 from radlens.models.tokenizer import load_tokenizer

@@ -72,6 +72,6 @@ def _device(context: Context) -> str:
         return context.spec.compute.device
     if "torch" not in sys.modules:
         return "none: all was cached"
-    from radlens.models.device import choose_device
+    from radlens.core.device import choose_device
 
     return str(choose_device("auto"))
