@@ -17,21 +17,28 @@ import abc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from radlens.core.cohort import Cohort, Uncertain
+from radlens.core.metric import Definition as Definition
+from radlens.core.metric import Metric as Metric
+from radlens.core.metric import MetricInput as MetricInput
+from radlens.core.metric import defined as defined
 from radlens.core.regions import Annotations
 from radlens.core.reports import LabelledReports, Reports, Unmentioned, reports_of
+from radlens.core.saliency import Needs as Needs
+from radlens.core.saliency import Quantity as Quantity
+from radlens.core.saliency import SaliencyMethod as SaliencyMethod
+from radlens.core.saliency import needs as needs
+from radlens.core.saliency import needs_of as needs_of
 from radlens.core.store import Progress as Progress
 from radlens.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from radlens.core.classifier import Classifier, Encoder
 
 Floats = npt.NDArray[np.float32]
@@ -162,146 +169,6 @@ class Setting(Part):
     def fit_together(cls, parts: Sequence[Self], tasks: Sequence[AdaptationTask]) -> list[Classifier]:
         """Fit several of its kind, each on its own task; the tasks differ in nothing but seed and progress."""
         return [part.fit(task) for part, task in zip(parts, tasks, strict=True)]
-
-
-@dataclass(frozen=True)
-class MetricInput:
-    """What a metric may look at. scores float64 (N, L); targets float32 (N, L) 1/0/NaN; decisions int8 (N, L) 1/0."""
-
-    scores: npt.NDArray[np.float64]
-    targets: npt.NDArray[np.float32]
-    decisions: npt.NDArray[np.int8]
-
-
-@dataclass(frozen=True)
-class Definition:
-    """What a metric's number means.
-
-    scope `overall`: one number for all labels together; `label`: one number a label, an array (L,).
-    direction: which way is better (`none`: neither). bounds: least and greatest value.
-    """
-
-    scope: Literal["overall", "label"]
-    direction: Literal["higher", "lower", "none"]
-    bounds: tuple[float, float]
-    text: str
-    source: str
-
-
-class Metric(Protocol):
-    """A pure function with its definition; one or a few in a file of `evaluate/metrics/`. Undefined is NaN, never 0.
-
-    Its column in the tables is its registered name with `-` as `_`.
-    """
-
-    definition: Definition
-
-    def __call__(self, inputs: MetricInput) -> Any:
-        """A float (scope `overall`) or float64 (L,) (scope `label`)."""
-        ...
-
-
-def defined(
-    scope: Literal["overall", "label"],
-    direction: Literal["higher", "lower", "none"],
-    bounds: tuple[float, float],
-    text: str,
-    source: str,
-) -> Callable[[Callable[[MetricInput], Any]], Metric]:
-    """Attach a definition to a metric function; stands below `@register("metrics", NAME)`."""
-
-    def attach(function: Callable[[MetricInput], Any]) -> Metric:
-        function.definition = Definition(scope, direction, bounds, text, source)  # type: ignore[attr-defined]
-        return function  # type: ignore[return-value]
-
-    return attach
-
-
-Quantity = Literal[
-    "activations",
-    "gradients",
-    "attention",
-    "attention_gradients",
-    "queries",
-    "keys",
-    "values",
-    "mixed_gradients",
-    "readout_attention_gradients",
-    "patch_logits",
-    "prefix",
-    "pixels",
-    "pixel_gradients",
-    "logits_of",
-    "grid",
-]
-"""What shared passes can hand to a saliency method, by the name of the argument.
-
-At a site: activations (B, P, C); gradients (B, P, C) of the label's logit there.
-At the site's block, of H heads of width d; N tokens, `prefix` (int) of which stand before the patches, the class token
-first; Q is N, or 1 (the class token) in a last block of which nothing else is read:
-attention (B, H, Q, N), rows sum to 1; attention_gradients (B, H, Q, N), the label's logit by each weight; queries
-(B, H, Q, d), keys and values (B, H, N, d); mixed_gradients (B, H, Q, d), the label's logit by attention x values;
-readout_attention_gradients (B, H, 1, N), as attention_gradients of the class token's row, but of the logit that the
-head gives to this block's own class token; patch_logits (B, P), the label's logit of every patch read as though it
-were the class token, in this block every token attending to itself alone.
-Of the image: pixels (B, 3, H, W) as the encoder's transform makes them; pixel_gradients (B, 3, H, W) of the label's
-logit; logits_of, a differentiable function (b, 3, H, W) -> (b, L); grid (rows, columns).
-"""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a saliency method is handed, and how often it is called.
-
-    over `site`: once a label and site, gives (B, P). `blocks`: once a label; what belongs to a block comes as a
-    sequence over the blocks from the lowest asked for to the last, and one map each is given, (blocks, B, P). `image`:
-    once a label, gives (B, P) for all layers alike. `classifier`: once for all labels, gives (B, L, P).
-    An unknown quantity, or one that a method is not called often enough for, raises `ValueError`.
-    """
-
-    quantities: tuple[Quantity, ...] = ("activations", "gradients")
-    over: Literal["site", "blocks", "image", "classifier"] = "site"
-
-    def __post_init__(self) -> None:
-        of_a_site = {"activations", "gradients"}
-        of_an_image = {"pixels", "logits_of", "grid", "prefix"}
-        known: set[str] = set(get_args(Quantity))
-        allowed = {"site": known, "blocks": known - of_a_site, "image": of_an_image | {"pixel_gradients"}}
-        for quantity in self.quantities:
-            if quantity not in allowed.get(self.over, of_an_image):
-                raise ValueError(f"a saliency method over {self.over!r} cannot need {quantity!r}.")
-
-
-class SaliencyMethod(Protocol):
-    """From what a network leaves behind to maps: a pure function, one file in `explain/saliency/`.
-
-    Its arguments are the quantities that it `needs`, by name; a function without `@needs` takes (activations,
-    gradients). Maps are float, non-negative, finite; their unit is the method's own.
-    """
-
-    def __call__(self, *arguments: Any, **quantities: Any) -> Tensor:
-        """Maps over the patches, of the shape that `Needs.over` says; by default (B, P)."""
-        ...
-
-
-def needs(
-    *quantities: Quantity, over: Literal["site", "blocks", "image", "classifier"] = "site"
-) -> Callable[[Callable[..., Tensor]], SaliencyMethod]:
-    """Declare what a saliency method is handed; stands below `@register("saliency", NAME)`."""
-
-    declared = Needs(quantities, over)
-
-    def attach(function: Callable[..., Tensor]) -> SaliencyMethod:
-        function.needs = declared  # type: ignore[attr-defined]
-        return function
-
-    return attach
-
-
-def needs_of(method: SaliencyMethod) -> Needs:
-    """What a method declared, or the default: activations and gradients at a site."""
-    declared = getattr(method, "needs", None)
-    return declared if isinstance(declared, Needs) else Needs()
 
 
 class AnnotationFormat(Part):

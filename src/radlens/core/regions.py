@@ -165,9 +165,12 @@ def _interpolation(
 class SaliencyMaps:
     """Maps of one classifier on the patch grid.
 
-    `maps` is float16 (images, labels, methods, layers, grid height, grid width), non-negative. `flags` names what
-    makes a map meaningless ("constant", "label-invariant") for (image, label, method, layer) positions; a site with
-    zero gradient never gets this far.
+    `maps` is float16 (images, labels, methods, layers, grid height, grid width), non-negative, each divided by its own
+    maximum. `flags` names what makes a map meaningless ("constant", "label-invariant") for (image, label, method,
+    layer) positions; a site with zero gradient never gets this far.
+    strengths: float32 (images, labels, methods, layers), what each map was divided by, 0 for a map of zeros; None for
+    maps stored before strengths were. has_depth: one a method, False where its map is the same at every layer; empty
+    means that all have depth. Sizes that do not fit raise `ValueError`.
     """
 
     image_ids: tuple[str, ...]
@@ -176,8 +179,27 @@ class SaliencyMaps:
     layers: tuple[str, ...]
     maps: npt.NDArray[np.float16]
     flags: dict[tuple[int, int, int, int], str] = field(default_factory=dict)
+    strengths: npt.NDArray[np.float32] | None = None
+    has_depth: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         expected = (len(self.image_ids), len(self.labels), len(self.methods), len(self.layers))
         if self.maps.shape[:4] != expected or self.maps.ndim != 6:
             raise ValueError(f"maps of shape {self.maps.shape} do not fit {expected} plus a grid.")
+        if self.strengths is not None and self.strengths.shape != expected:
+            raise ValueError(f"strengths of shape {self.strengths.shape} do not fit {expected}.")
+        if not self.has_depth:
+            object.__setattr__(self, "has_depth", (True,) * len(self.methods))
+        if len(self.has_depth) != len(self.methods):
+            raise ValueError(f"{len(self.has_depth)} values of has_depth for {len(self.methods)} methods.")
+
+    def sites(self) -> tuple[tuple[int, int, str], ...]:
+        """(method, layer, layer's name) of every map that differs from the others: a method without depth stands once.
+
+        method, layer: positions in `methods` and `layers`; the name is "-" for a method without depth.
+        """
+        return tuple(
+            (method, at, layer if depth else "-")
+            for method, depth in enumerate(self.has_depth)
+            for at, layer in enumerate(self.layers if depth else self.layers[:1])
+        )

@@ -10,34 +10,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from radlens.core.cohort import GroupBy
 from radlens.core.errors import SpecError
+from radlens.core.explain_spec import ExplainSpec as ExplainSpec
 from radlens.core.registry import get
+from radlens.core.split_spec import SplitSpec as SplitSpec
+from radlens.core.strict import Named, Strict
 from radlens.core.validation import first_problem, known_keys
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Named(BaseModel):
-    """A part by name, with the part's own options beside it (checked by the part)."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class LabelerSpec(_Named):
+class LabelerSpec(Named):
     """`name:` of a labeler and its own options."""
 
     name: str
 
 
-class CohortSpec(_Named):
+class CohortSpec(Named):
     """`dataset:` and that data set's options; `labeler:` makes the labels from the reports (a name, or a mapping)."""
 
     dataset: str
@@ -49,57 +38,7 @@ class CohortSpec(_Named):
         return {"name": value} if isinstance(value, str) else value
 
 
-class SplitSpec(_Strict):
-    """How images are divided: drawn by shares, by folds, or as the data set or a file says.
-
-    by: what is kept together; `study` and `image` may leak and are flagged. official: the split that the data set
-    came with. file: a table with a column `split` and one of `image_id`, `study_id`, `patient_id`. folds: as many test
-    splits that are disjoint and cover the cohort; the rest of each is divided by the shares of train and val. repeats:
-    so many draws of other seeds. fold, repeat: which one this run is, from 1; without them a run does all in turn.
-    """
-
-    train: float = Field(default=0.7, gt=0, lt=1)
-    val: float = Field(default=0.1, gt=0, lt=1)
-    test: float = Field(default=0.2, gt=0, lt=1)
-    by: GroupBy = "patient"
-    official: bool = False
-    file: str | None = None
-    folds: int | None = Field(default=None, ge=2, le=100)
-    fold: int | None = Field(default=None, ge=1)
-    repeats: int = Field(default=1, ge=1, le=100)
-    repeat: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0)
-
-    @property
-    def draws(self) -> int:
-        """How many splits this asks for: folds x repeats, or 1 where one of them is chosen."""
-        folds = 1 if self.folds is None or self.fold is not None else self.folds
-        return folds * (1 if self.repeat is not None else self.repeats)
-
-    def each(self) -> list[SplitSpec]:
-        """One spec a draw, fold and repeat chosen."""
-        repeats = [self.repeat] if self.repeat is not None or self.repeats == 1 else range(1, self.repeats + 1)
-        folds = [self.fold] if self.fold is not None or self.folds is None else range(1, self.folds + 1)
-        return [self.model_copy(update={"repeat": r, "fold": f}) for r in repeats for f in folds]
-
-    @model_validator(mode="after")
-    def _whole(self) -> SplitSpec:
-        total = self.train + self.val + self.test
-        if self.folds is None and abs(total - 1) > 1e-6:
-            raise ValueError(f"train + val + test must be 1, found {total:g}")
-        given = [name for name in ("official", "file", "folds") if getattr(self, name)]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude each other")
-        if (self.official or self.file) and self.repeats > 1:
-            raise ValueError(f"repeats draws splits at random, {given[0]} does not")
-        for name, most in (("fold", self.folds or 0), ("repeat", self.repeats)):
-            chosen = getattr(self, name)
-            if chosen is not None and chosen > most:
-                raise ValueError(f"{name} is {chosen}, but there are {most or 'no'} {name}s")
-        return self
-
-
-class ModelSpec(_Strict):
+class ModelSpec(Strict):
     """Exactly one of: a card's name, a folder in Hugging Face layout, a hub id. `weights`: a local folder of a card."""
 
     name: str | None = None
@@ -128,7 +67,7 @@ class Variant:
     seed: int
 
 
-class SettingSpec(_Named):
+class SettingSpec(Named):
     """`name:` of a setting and its own options; `as:` another name for its results (default: the setting's name).
 
     seeds: fit it once for each, instead of once with the study's own. sweep: option -> values; every combination is
@@ -179,26 +118,7 @@ def _word(value: Any, place: int) -> str:
     return text or str(place + 1)
 
 
-class ExplainSpec(_Named):
-    """Which maps to draw, and the regions to score them against; further keys are the annotation format's options."""
-
-    annotations: str | None = None
-    format: str | None = None
-    methods: tuple[str, ...] = Field(default=("grad-cam",), min_length=1)
-    layers: tuple[int | str, ...] = Field(default=(-1, -3, -5), min_length=1)
-    images: int = Field(default=64, ge=1, description="at most so many images of the test split are explained")
-
-    @model_validator(mode="after")
-    def _both(self) -> ExplainSpec:
-        if (self.annotations is None) != (self.format is None):
-            raise ValueError("annotations and format go together")
-        for key, values in (("methods", self.methods), ("layers", self.layers)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{key} names one of them twice: {list(values)}")
-        return self
-
-
-class ComputeSpec(_Strict):
+class ComputeSpec(Strict):
     """Where and how the encoder runs."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -208,7 +128,7 @@ class ComputeSpec(_Strict):
     devices: int = Field(default=1, ge=1, description="processes of this machine that share encoding and training")
 
 
-class EvaluateSpec(_Strict):
+class EvaluateSpec(Strict):
     """How probabilities become decisions, and how figures get their intervals.
 
     thresholds, all chosen on validation: `validation` (best F1, shrunk for rare labels), `fixed` (value, default 0.5),
@@ -233,7 +153,7 @@ class EvaluateSpec(_Strict):
         return self
 
 
-class StudySpec(_Strict):
+class StudySpec(Strict):
     """A whole study. Relative paths start from `folder`, the study file's own."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
