@@ -183,6 +183,15 @@ def test_a_runaway_head_of_a_sweep_is_named() -> None:
         LinearProbe(learning_rate=1e38, loss="focal").fit(made_for)
 
 
+def test_a_runaway_head_of_a_sweep_leaves_the_others() -> None:
+    train = cohort(1)
+    made_for = [task((train[0] * np.float32(1e20), train[1]), cohort(2)) for _ in range(2)]
+    parts = [LinearProbe(learning_rate=rate, loss="focal", epochs=2) for rate in (1e38, 1e-25)]
+    gone, kept = LinearProbe.fit_together(parts, made_for)
+    assert isinstance(gone, DataError)
+    assert kept.card["epochs_run"] == 2
+
+
 def reference(train: tuple[Floats, Floats], val: tuple[Floats, Floats], loss: str) -> nn.Linear:
     """The class-aware sampler's epochs by an independent loop."""
     x, y = map(torch.from_numpy, train)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from radlens.adapt.losses import LossField, LossSpec
 from radlens.adapt.probe_data import ProbeData, probe_data
 from radlens.adapt.probe_solvers import Found, Heads, Request, fit_convex, fit_minibatches
 from radlens.core.classifier import Classifier, Features
-from radlens.core.errors import SpecError
+from radlens.core.errors import RadlensError, SpecError
 from radlens.core.parts import AdaptationTask, Setting
 from radlens.core.registry import register
 
@@ -48,6 +48,7 @@ class LinearProbe(Setting):
     image in an epoch at most.
     """
 
+    batched: ClassVar[bool] = True
     solver: Literal["adamw", "lbfgs", "closed-form"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     weight_decay: Decay | Annotated[tuple[Decay, ...], Field(min_length=1)] = 1e-2
@@ -82,10 +83,13 @@ class LinearProbe(Setting):
         `not_estimable`. Raises `DataError` when a split has no assessed target, an embedding is not finite, or the
         loss runs away.
         """
-        return self.fit_together([self], [task])[0]
+        (made,) = self.fit_together([self], [task])
+        if isinstance(made, RadlensError):
+            raise made
+        return made
 
     @classmethod
-    def fit_together(cls, parts: Sequence[Self], tasks: Sequence[AdaptationTask]) -> list[Classifier]:
+    def fit_together(cls, parts: Sequence[Self], tasks: Sequence[AdaptationTask]) -> list[Classifier | RadlensError]:
         """Parts that differ in loss, seed, learning rate and weight decay alone are trained as one batched problem.
 
         `train_seconds` of such a part is its share of the time; `trained_together` says how many heads shared it.
@@ -93,7 +97,8 @@ class LinearProbe(Setting):
         groups: dict[tuple[Any, ...], list[int]] = {}
         for number, part in enumerate(parts):
             groups.setdefault(part._shared() or (number,), []).append(number)
-        made: dict[int, Classifier] = {}
+        made: dict[int, Classifier | RadlensError] = {}
+        found: Sequence[Found | RadlensError]
         for numbers in groups.values():
             task = tasks[numbers[0]]
             data = probe_data(task, parts[numbers[0]].features, parts[numbers[0]].standardise)
@@ -105,7 +110,10 @@ class LinearProbe(Setting):
                 found = [fit_convex(requests[0], parts[numbers[0]].solver, data, task)]
             seconds = (time.perf_counter() - begun) / len(numbers)
             for number, each in zip(numbers, found, strict=True):
-                made[number] = parts[number]._classifier(tasks[number], data, each, seconds)
+                if isinstance(each, RadlensError):
+                    made[number] = each
+                else:
+                    made[number] = parts[number]._classifier(tasks[number], data, each, seconds)
         return [made[number] for number in range(len(parts))]
 
     def _shared(self) -> tuple[Any, ...] | None:

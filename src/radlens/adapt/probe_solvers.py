@@ -66,10 +66,11 @@ class _Tried:
     history: tuple[Epoch, ...]
 
 
-def fit_minibatches(requests: Sequence[Request], data: ProbeData, progress: Progress) -> list[Found]:
+def fit_minibatches(requests: Sequence[Request], data: ProbeData, progress: Progress) -> list[Found | DataError]:
     """AdamW; requests that are more than one are plain and share epochs, batch size and patience.
 
-    One plain head on cross-entropy is fitted by `fit_logistic`, several by `fit_bank`.
+    One plain head on cross-entropy is fitted by `fit_logistic`, several by `fit_bank`; of these one that fails leaves
+    its error in its place, and the others are kept.
     """
     first = requests[0]
     if not first.heads.plain:
@@ -86,17 +87,21 @@ def fit_minibatches(requests: Sequence[Request], data: ProbeData, progress: Prog
         patience=first.patience,
         progress=progress,
     )
-    for fit in fits:
-        if fit.failed is not None:
-            of = f"{fit.variant.loss.name}, seed {fit.variant.seed}, learning rate {fit.variant.learning_rate:g}"
-            raise DataError(f"linear-probe ({of}): {fit.failed}")
-    found, start = [], 0
+    found: list[Found | DataError] = []
+    start = 0
     for request in requests:
         own = fits[start : start + len(request.decays)]
         start += len(request.decays)
-        tried = [_Tried(_head(f.weight, f.bias), f.variant.weight_decay, f.best, f.history) for f in own]
-        found.append(_chosen(tried))
-        found[-1].card["trained_together"] = len(variants)
+        tried = [
+            _Tried(_head(f.weight, f.bias), f.variant.weight_decay, f.best, f.history) for f in own if f.failed is None
+        ]
+        if tried:
+            chosen = _chosen(tried)
+            chosen.card["trained_together"] = len(variants)
+            found.append(chosen)
+        else:
+            of = f"{request.heads.loss.name}, seed {request.seed}, learning rate {request.learning_rate:g}"
+            found.append(DataError(f"linear-probe ({of}): {own[0].failed}"))
     return found
 
 

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from radlens.core.cohort import Cohort, Uncertain
+from radlens.core.errors import RadlensError
 from radlens.core.metric import Definition as Definition
 from radlens.core.metric import Metric as Metric
 from radlens.core.metric import MetricInput as MetricInput
@@ -160,14 +161,19 @@ class Setting(Part):
 
     collective: ClassVar[bool] = False
     """Whether several processes share its training: then all of them call `fit` and end with equal classifiers."""
+    batched: ClassVar[bool] = False
+    """Whether several of its kind are fitted in one go; else each is written before the next begins."""
 
     @abc.abstractmethod
     def fit(self, task: AdaptationTask) -> Classifier:
         """Make the classifier; its card holds `train_seconds`, `trainable_parameters` and what else is to be told."""
 
     @classmethod
-    def fit_together(cls, parts: Sequence[Self], tasks: Sequence[AdaptationTask]) -> list[Classifier]:
-        """Fit several of its kind, each on its own task; the tasks differ in nothing but seed and progress."""
+    def fit_together(cls, parts: Sequence[Self], tasks: Sequence[AdaptationTask]) -> list[Classifier | RadlensError]:
+        """Fit several of its kind, each on its own task; the tasks differ in nothing but seed and progress.
+
+        A part that fails has its error in its place. Called where `batched` says so.
+        """
         return [part.fit(task) for part, task in zip(parts, tasks, strict=True)]
 
 

@@ -15,7 +15,7 @@ import polars as pl
 from radlens.core.classifier import Classifier, Encoder, load_classifier
 from radlens.core.cohort import Cohort
 from radlens.core.crew import Crew
-from radlens.core.errors import ModelError
+from radlens.core.errors import ModelError, RadlensError
 from radlens.core.parts import AdaptationTask, Floats, Setting, TrainingPlace
 from radlens.core.predictions import Predictions
 from radlens.core.spec import SettingSpec, Variant, build_part
@@ -50,12 +50,20 @@ class Learning:
 def fit_settings(context: Context, settings: Sequence[SettingSpec], learning: Learning) -> list[SettingResult]:
     """From embeddings to predictions; writes `classifiers/<title>/` and `predictions/<title>.parquet` of each.
 
-    What a sweep or several seeds ask for of one setting is fitted together.
+    What a sweep or several seeds ask for of one setting is fitted together where the setting can. A variant that
+    fails stops the study when the others of its setting are written.
     """
-    results = []
+    results: list[SettingResult] = []
     for setting in settings:
         family = _Family(context, learning, setting.variants(context.spec.seed))
-        results += [family.result(number) for number in range(len(family.variants))]
+        failed: RadlensError | None = None
+        for number in range(len(family.variants)):
+            try:
+                results.append(family.result(number))
+            except RadlensError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
     return results
 
 
@@ -68,7 +76,7 @@ class _Family:
         self.keys = [self._key(number) for number in range(len(variants))]
         known = [context.run.is_done(f"setting:{v.title}", k) for v, k in zip(variants, self.keys, strict=True)]
         self.absent = [number for number, done in enumerate(known) if not done]
-        self._fitted: dict[int, Classifier] = {}
+        self._fitted: dict[int, Classifier | RadlensError] = {}
 
     def result(self, number: int) -> SettingResult:
         """Fit one variant, or find what was fitted before."""
@@ -85,14 +93,18 @@ class _Family:
 
     def _classifier(self, number: int) -> Classifier:
         if number not in self._fitted:
+            kind = type(self.parts[number])
             # a stage may be done again though its key was known: its files are gone
-            wanted = self.absent if number in self.absent else [number]
+            wanted = self.absent if kind.batched and number in self.absent else [number]
             title = self.variants[number].family if len(wanted) > 1 else self.variants[number].title
             with self.context.tell.bar(f"fitting {title}") as progress:
                 tasks = [self._task(each, progress) for each in wanted]
-                fitted = type(self.parts[number]).fit_together([self.parts[each] for each in wanted], tasks)
+                fitted = kind.fit_together([self.parts[each] for each in wanted], tasks)
             self._fitted |= dict(zip(wanted, fitted, strict=True))
-        return self._fitted.pop(number)
+        made = self._fitted.pop(number)
+        if isinstance(made, RadlensError):
+            raise made
+        return made
 
     def _task(self, number: int, progress: Callable[[int, int], None]) -> AdaptationTask:
         context, learning, variant = self.context, self.learning, self.variants[number]
