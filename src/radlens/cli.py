@@ -179,6 +179,37 @@ def predict(
 
 
 @app.command()
+def explain(
+    classifier: Annotated[Path, typer.Argument(help="A folder classifiers/<setting> of a run.")],
+    images: Annotated[list[Path], typer.Argument(help="Images to explain: PNG, JPEG, TIFF or DICOM.")],
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--labels", metavar="A,B", help="Default: those called positive, else the three most probable."),
+    ] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option("--methods", metavar="A,B", help="Default: grad-cam; see radlens list saliency.")
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layers", metavar="A,B", help="Default: -1,-3,-5, counted from the last block."),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", metavar="SENTENCE", help="Explain a sentence too; repeatable.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for maps, overlays and the page.")] = Path(
+        "radlens-explain"
+    ),
+    quiet: Quiet = False,
+) -> None:
+    """Draw where a classifier of a run looks in images."""
+    from radlens.explain_images import Wanted, explain_images
+
+    asked = {"labels": split_list(labels), "methods": split_list(methods), "layers": split_list(layers)}
+    wanted = Wanted(texts=text or (), **{key: values for key, values in asked.items() if values})
+    print_path(explain_images(classifier, images, wanted, out, Teller(console, quiet)))
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders that were tested on the same images.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as CSV, LaTeX and Markdown.")] = None,
@@ -213,6 +244,11 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     from radlens.report.page import write_report
 
     print_path(write_report(run))
+
+
+def split_list(values: list[str] | None) -> list[str]:
+    """The entries of an option that is repeated, or whose values are divided by commas."""
+    return [entry.strip() for value in values or [] for entry in value.split(",") if entry.strip()]
 
 
 def print_path(path: Path) -> None:

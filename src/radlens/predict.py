@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from radlens.core.classifier import load_classifier
+from radlens.core.classifier import Classifier, Encoder, load_classifier
 from radlens.core.errors import ModelError
 from radlens.core.spec import ModelSpec
 from radlens.core.store import Cache, default_cache
@@ -16,20 +16,28 @@ from radlens.models.encode import encode_images
 from radlens.models.loading import load_encoder, resolve
 
 
-def predict_images(folder: Path, images: Sequence[Path]) -> pl.DataFrame:
-    """A row an image: `image`, a probability a label (null where it was never assessed), `<label> decision`.
+def open_classifier(folder: Path) -> tuple[Classifier, Encoder, str]:
+    """A saved classifier, the encoder that its head reads, attached to it, and the precision of its embeddings.
 
-    Raises `ModelError` when the folder is no classifier or its model has changed, `ImageError` for a bad image.
+    A setting that changed the encoder brings its own. Raises `ModelError` when the folder is no classifier or its model
+    has changed.
     """
     card = load_classifier(folder).card
     if "model" not in card:
         raise ModelError(f"{folder / 'card.json'} does not say which model it was made with.")
     source = resolve(ModelSpec.model_validate(card["model"]), Path(), Cache(default_cache()))
     encoder = load_encoder(source)
-    precision = str(card.get("precision", "float32"))
     classifier = load_classifier(folder, encoder)
-    # a setting that changed the encoder brings its own
-    own = classifier.encoder or encoder
+    return classifier, classifier.encoder or encoder, str(card.get("precision", "float32"))
+
+
+def predict_images(folder: Path, images: Sequence[Path]) -> pl.DataFrame:
+    """A row an image: `image`, a probability a label (null where it was never assessed), `<label> decision`.
+
+    Raises `ModelError` when the folder is no classifier or its model has changed, `ImageError` for a bad image.
+    """
+    classifier, own, precision = open_classifier(folder)
+    card = classifier.card
     labels, probabilities = list(classifier.vocabulary.names), []
     with Decoding(images, 2) as decoding:
         for batch in encode_images(own, list(images), lambda path: decoding.read(path).pixels, precision=precision):

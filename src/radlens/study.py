@@ -24,9 +24,10 @@ from radlens.stages.cohort import missing, read_cohort, refuse_empty, save_evide
 from radlens.stages.context import Context
 from radlens.stages.embed import embed_images, embed_texts, embedding_key
 from radlens.stages.evaluate import write_tables
-from radlens.stages.explain import explain, plan_explanation
+from radlens.stages.explain import explain
 from radlens.stages.intervals import write_intervals
 from radlens.stages.label import labeler_of
+from radlens.stages.plan import plan_explanation
 from radlens.stages.report import save_study, summarise, write_page
 from radlens.stages.statistics import write_statistics
 
@@ -87,7 +88,7 @@ def run_one(spec: StudySpec, out: Path, tell: Teller, skip_bad_images: bool) -> 
     write_statistics(context, cohort, results)
     write_intervals(context, cohort, results)
     if plan is not None:
-        explain(context, plan, results)
+        explain(context, plan, cohort, results)
     summarise(context, cohort)
     return write_page(context)
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from radlens.adapt import probe_group
 from radlens.adapt.logistic import Epoch, binary_cross_entropy, fit_logistic
 from radlens.adapt.losses import LOSSES, LossSpec, make_loss
 from radlens.adapt.probe_bank import BankFit, Variant, fit_bank
 from radlens.core.errors import DataError
 
 Floats = npt.NDArray[np.float32]
+Split = tuple[Floats, Floats]
 
 
 def cohort(seed: int, images: int = 200, dimension: int = 8, null: float = 0.2) -> tuple[Floats, Floats]:
@@ -32,11 +34,13 @@ TRAIN, VAL = cohort(1), cohort(2)
 PROTOCOL: dict[str, Any] = {"epochs": 20, "batch_size": 24, "patience": 20}
 
 
-def reference(variant: Variant, epochs: int, batch_size: int, patience: int) -> tuple[Floats, Epoch, int]:
-    """nn.Linear from zero, autograd through the loss, torch's AdamW; weight and bias as (L, D + 1)."""
-    x, y = map(torch.from_numpy, TRAIN)
-    loss = make_loss(variant.loss, TRAIN[1])
-    layer = nn.Linear(x.shape[1], y.shape[1])
+def reference(
+    variant: Variant, epochs: int, batch_size: int, patience: int, train: Split = TRAIN, val: Split = VAL
+) -> tuple[Floats, Epoch, int]:
+    """nn.Linear from zero in float64, autograd, torch's AdamW; weight and bias as (L, D + 1)."""
+    x, y = (torch.from_numpy(part).double() for part in train)
+    loss = make_loss(variant.loss, train[1])
+    layer = nn.Linear(x.shape[1], y.shape[1]).double()
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     optimiser = torch.optim.AdamW(layer.parameters(), lr=variant.learning_rate, weight_decay=variant.weight_decay)
@@ -45,13 +49,13 @@ def reference(variant: Variant, epochs: int, batch_size: int, patience: int) -> 
     best, kept, ran = Epoch(0, math.inf, math.inf), np.zeros((3, 9), np.float32), 0
     for epoch in range(1, epochs + 1):
         ran = epoch
-        for rows in torch.from_numpy(generator.permutation(len(x))).split(batch_size):
+        for rows in torch.split(torch.from_numpy(generator.permutation(len(x))), batch_size):
             optimiser.zero_grad()
             loss.at((epoch - 1) / epochs)(layer(x[rows]), y[rows]).backward()
             optimiser.step()
         schedule.step()
         with torch.no_grad():
-            value = binary_cross_entropy(layer(torch.from_numpy(VAL[0])).numpy(), VAL[1])
+            value = binary_cross_entropy(layer(torch.from_numpy(val[0]).double()).numpy(), val[1])
             if value < best.val_bce:
                 best = Epoch(epoch, math.nan, value)
                 kept = torch.hstack([layer.weight, layer.bias[:, None]]).numpy()
@@ -95,6 +99,58 @@ def test_every_head_is_what_it_is_alone() -> None:
         assert len(fit.history) == ran
         assert fit.best.val_bce == pytest.approx(best.val_bce, rel=1e-4)
         np.testing.assert_allclose(together(fit), weight, atol=2e-4)
+
+
+WIDE_GRID = [
+    Variant(loss, seed, rate)
+    for loss in (
+        LossSpec(),
+        LossSpec(name="focal", gamma=0.0, alpha=0.61),
+        LossSpec(name="asymmetric"),
+        LossSpec(name="asymmetric", gamma_neg=0.0, gamma_pos=0.0, clip=0.2),
+        LossSpec(name="asymmetric", gamma_neg=0.5, gamma_pos=2.0, clip=0.1),
+        LossSpec(name="distribution-balanced", negative_scale=5.0, bias_scale=0.3),
+    )
+    for seed, rate in ((0, 0.02), (1, 0.02), (2, 0.04))
+]
+
+
+@pytest.mark.parametrize("null", [0.0, 0.2])
+@pytest.mark.parametrize("batch_size", [24, 300])
+def test_every_option_of_a_focus_with_and_without_nulls(null: float, batch_size: int) -> None:
+    train, val = cohort(3, images=220, null=null), cohort(4, null=null)
+    for variant, fit in zip(
+        WIDE_GRID, fit_bank(train, val, WIDE_GRID, epochs=6, batch_size=batch_size, patience=6), strict=True
+    ):
+        weight, best, _ = reference(variant, 6, batch_size, 6, train, val)
+        assert fit.best.val_bce == pytest.approx(best.val_bce, rel=1e-4), variant
+        np.testing.assert_allclose(together(fit), weight, atol=2e-4, err_msg=str(variant))
+
+
+@pytest.mark.parametrize("weights, rows", [(1, 192), (60, 30), (200, 1), (1 << 20, 500)])
+def test_how_the_work_is_cut_does_not_matter(monkeypatch: pytest.MonkeyPatch, weights: int, rows: int) -> None:
+    expected = fit_bank(TRAIN, VAL, WIDE_GRID, epochs=8, batch_size=24, patience=2)
+    monkeypatch.setattr(probe_group, "WEIGHTS_TOGETHER", weights)
+    monkeypatch.setattr(probe_group, "ROWS_PREPARED", rows)
+    for fit, one in zip(fit_bank(TRAIN, VAL, WIDE_GRID, epochs=8, batch_size=24, patience=2), expected, strict=True):
+        assert len(fit.history) == len(one.history)
+        np.testing.assert_allclose(together(fit), together(one), atol=1e-5)
+        assert fit.best.train_bce == pytest.approx(one.best.train_bce, rel=1e-5)
+
+
+def test_the_number_of_threads_changes_no_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe_group, "WEIGHTS_TOGETHER", 60)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(fit_bank(TRAIN, VAL, WIDE_GRID, epochs=6, batch_size=24, patience=2))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for one, many in zip(*found, strict=True):
+        assert (one.history, one.failed) == (many.history, many.failed)
+        np.testing.assert_array_equal(together(one), together(many))
 
 
 def test_stopped_heads_leave_the_others_as_they_are() -> None:

@@ -110,11 +110,12 @@ def test_fingerprints_of_look_alikes_differ() -> None:
     assert len({fingerprint(*values) for values in alike}) == len(alike)
     assert fingerprint((1, "a")) == fingerprint([1, "a"])
     assert fingerprint(Pair(1, {"x": 2, "y": 3})) == fingerprint(Pair(1, {"y": 3, "x": 2}))
+    assert fingerprint({"a", "b"}) == fingerprint(frozenset(["b", "a"])) != fingerprint(["a", "b"])
     strided = np.arange(12).reshape(3, 4)
     assert fingerprint(strided.T) == fingerprint(np.ascontiguousarray(strided.T)) != fingerprint(strided)
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, np.array([object()], dtype=object)])
+@pytest.mark.parametrize("value", [object(), {1, object()}, np.array([object()], dtype=object)])
 def test_what_has_no_fingerprint_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="cannot fingerprint"):
         fingerprint(value)

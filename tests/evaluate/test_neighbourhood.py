@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_samples, silhouette_score
 
+from radlens.core.patient_means import patient_means
 from radlens.core.vocabulary import Label, Vocabulary
 from radlens.evaluate import distances
 from radlens.evaluate import neighbourhood as module
@@ -84,3 +85,26 @@ def test_large_cohorts_are_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
     table = neighbourhood(*cohort(), VOCABULARY, seed=0)
     assert table["images"].unique().item() <= 40
     assert table.equals(neighbourhood(*cohort(), VOCABULARY, seed=0))
+
+
+def test_intervals_are_of_the_images_own_values_over_patients() -> None:
+    embeddings, targets, groups = cohort()
+    table = neighbourhood(embeddings, targets, groups, VOCABULARY, seed=5, neighbours=4, replicates=400)
+    row = table.filter(name="a", normalised=False).row(0, named=True)
+    x = embeddings.astype(np.float64)
+    values = np.where(targets[:, 0] == 1, silhouette_samples(x, targets[:, 0]), np.nan)
+    expected = patient_means(values, groups, seed=5, replicates=400)
+    assert row["silhouette_positives_low"] == pytest.approx(expected.low[0], abs=1e-6)
+    assert row["silhouette_positives_high"] == pytest.approx(expected.high[0], abs=1e-6)
+    assert row["knn_purity_low"] < row["knn_purity"] < row["knn_purity_high"] and row["reason"] is None
+    overall = table.filter(name="overall", normalised=False).row(0, named=True)
+    assert overall["knn_purity_low"] < overall["knn_purity"] < overall["knn_purity_high"]
+
+
+def test_few_patients_give_a_reason_and_no_interval() -> None:
+    embeddings, targets, _ = cohort()
+    groups = [f"p{i % 9}" for i in range(90)]
+    table = neighbourhood(embeddings, targets, groups, VOCABULARY, 0, replicates=200)
+    label, overall = table.row(0, named=True), table.filter(name="overall").row(0, named=True)
+    assert label["reason"].startswith("not estimable") and np.isnan(label["knn_purity_low"])
+    assert overall["reason"] == "not estimable: no label has enough patients" and np.isnan(overall["silhouette_high"])

@@ -1,11 +1,11 @@
-"""Where a value stands in its null, and whole patients drawn at random."""
+"""Where a value stands in its null."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from radlens.evaluate.permutation import null_position, some_patients
+from radlens.evaluate.permutation import null_position
 
 
 def test_position_is_counted() -> None:
@@ -26,14 +26,3 @@ def test_without_replicates_there_is_no_position(replicates: np.ndarray) -> None
 def test_an_undefined_value_has_no_position() -> None:
     found = null_position(np.array([np.nan]), np.array([[1.0], [2.0]]))
     assert np.isnan(found.z[0]) and np.isnan(found.p[0]) and found.mean[0] == 1.5
-
-
-def test_some_patients_are_whole_and_at_most_so_many_images() -> None:
-    groups = [f"p{i % 37}" for i in range(200)]
-    kept = some_patients(groups, 60, seed=1)
-    assert 50 < len(kept) <= 60 and list(kept) == sorted(set(kept))
-    chosen = {groups[i] for i in kept}
-    assert len(kept) == sum(group in chosen for group in groups)
-    np.testing.assert_array_equal(kept, some_patients(groups, 60, seed=1))
-    assert list(kept) != list(some_patients(groups, 60, seed=2))
-    np.testing.assert_array_equal(some_patients(groups, 200, seed=1), np.arange(200))

@@ -23,6 +23,7 @@ from radlens.evaluate.resampling import (
     power_of_f1,
     power_statement,
 )
+from radlens.evaluate.resampling.label_bands import bands_of
 from radlens.evaluate.scoring import score
 
 WORDS = Vocabulary("v", tuple(Label(name, domain, (), ()) for name, domain in (("a", "d"), ("b", "d"), ("c", None))))
@@ -316,3 +317,9 @@ def test_progress_counts_replicates() -> None:
     told: list[tuple[int, int]] = []
     bootstrap([setting()], WORDS, replicates=1200, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (1200, 1200) and len(told) == 2
+
+
+def test_bands_hold_the_labels_that_the_table_of_bands_counts() -> None:
+    positives = np.array([0, 19, 20, 100, 101])
+    assert bands_of("abcde", positives) == {"tail": ("a", "b"), "medium": ("c", "d"), "head": ("e",)}
+    assert bands_of("ab", np.array([50, 60])) == {"medium": ("a", "b")}

@@ -27,7 +27,8 @@ from radlens.evaluate.distances import (
     set_products,
     shuffled_centroid_distances,
 )
-from radlens.evaluate.permutation import patient_shuffles, some_patients
+from radlens.evaluate.patient_sample import some_patients
+from radlens.evaluate.permutation import patient_shuffles
 from radlens.evaluate.separability import separability
 
 VOCABULARY = Vocabulary("four", tuple(Label(n, d, (), ()) for n, d in zip("abcd", ("X", "X", "Y", None), strict=True)))

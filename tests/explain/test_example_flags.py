@@ -36,6 +36,9 @@ def test_flags_of_an_example_are_those_of_its_image_and_label(tmp_path: Path) ->
     results: list[Any] = [SimpleNamespace(setting="probe", test=test)]
     geometries = {image: Geometry(40, 40, 32) for image in "ab"}
     films: Any = Grey(a=(40, 40), b=(40, 40))
-    written = show_examples(tmp_path, regions, films, {"probe": maps}, results, geometries, 0)
+    written = show_examples(tmp_path, regions, films, {"probe": maps}, results, geometries, None, 0)
     found = {one["label"]: one["flags"] for one in json.loads(written[0].read_text("utf-8"))["examples"]}
-    assert found == {"A": {"probe": {"-3": "constant"}}, "B": {"probe": {"-1": "label-invariant"}}}
+    assert found == {
+        "A": {"probe": {"grad-cam -3": "constant", "other -1": "constant"}},
+        "B": {"probe": {"grad-cam -1": "label-invariant"}},
+    }

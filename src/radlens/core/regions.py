@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -193,7 +193,7 @@ class SaliencyMaps:
         if len(self.has_depth) != len(self.methods):
             raise ValueError(f"{len(self.has_depth)} values of has_depth for {len(self.methods)} methods.")
 
-    def sites(self) -> tuple[tuple[int, int, str], ...]:
+    def distinct(self) -> tuple[tuple[int, int, str], ...]:
         """(method, layer, layer's name) of every map that differs from the others: a method without depth stands once.
 
         method, layer: positions in `methods` and `layers`; the name is "-" for a method without depth.
@@ -203,3 +203,11 @@ class SaliencyMaps:
             for method, depth in enumerate(self.has_depth)
             for at, layer in enumerate(self.layers if depth else self.layers[:1])
         )
+
+    def of(self, image_ids: Sequence[str]) -> SaliencyMaps:
+        """Only the maps of these images, in their order. An image without maps raises `ValueError`."""
+        rows = [self.image_ids.index(image_id) for image_id in image_ids]
+        place = {row: at for at, row in enumerate(rows)}
+        flags = {(place[at[0]], *at[1:]): why for at, why in self.flags.items() if at[0] in place}
+        strengths = None if self.strengths is None else self.strengths[rows]
+        return replace(self, image_ids=tuple(image_ids), maps=self.maps[rows], flags=flags, strengths=strengths)

@@ -241,6 +241,10 @@ def _feed(digest: Any, value: Any) -> None:
         for item in value:
             _feed(digest, item)
         digest.update(b"]")
+    elif isinstance(value, set | frozenset):
+        # a set has no order: its members' own fingerprints have
+        digest.update(b"set")
+        _feed(digest, sorted(fingerprint(item) for item in value))
     elif isinstance(value, str | int | float | bool | type(None) | Path):
         text = str(value).encode("utf-8", "surrogateescape")
         digest.update(f"{'Path' if isinstance(value, Path) else type(value).__name__}{len(text)}:".encode())

@@ -13,7 +13,8 @@ import polars as pl
 from radlens.core.undefined import mean_of_defined, quotient
 from radlens.core.vocabulary import Vocabulary
 from radlens.evaluate.distances import Points, block_distances
-from radlens.evaluate.permutation import null_position, patient_shuffles, some_patients
+from radlens.evaluate.patient_sample import patient_sample
+from radlens.evaluate.permutation import null_position, patient_shuffles
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -64,10 +65,9 @@ def conditional_separability(
     ratio_p: among `permutations` shuffles of the label within strata, by patient. images: at most `IMAGES`, of patients
     drawn at random. The last rows, `overall`, are means over the labels; reason: why a ratio is NaN.
     """
-    kept = some_patients(groups, IMAGES, seed)
-    kept = kept[np.argsort(np.asarray(groups, dtype=str)[kept], kind="stable")]
-    targets, names = targets[kept], [groups[row] for row in kept]
-    _, patient = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    sample = patient_sample(groups, IMAGES, seed, by_patient=True)
+    kept, names, patient = sample.rows, sample.names, sample.patient
+    targets = targets[kept]
     rows: list[dict[str, Any]] = []
     for normalised in (False, True):
         vectors = embeddings[kept]

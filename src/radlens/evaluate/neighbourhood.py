@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from radlens.core.interval_ends import percentile_ends
+from radlens.core.patient_means import REPLICATES, PatientMeans, patient_means
 from radlens.core.undefined import mean_of_defined, quotient
 from radlens.core.vocabulary import Vocabulary
 from radlens.evaluate.distances import Points, block_distances
-from radlens.evaluate.permutation import some_patients
+from radlens.evaluate.patient_sample import patient_sample
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -23,14 +25,22 @@ SCHEMA: dict[str, Any] = {
     "name": pl.String,
     "normalised": pl.Boolean,
     "silhouette": pl.Float64,
+    "silhouette_low": pl.Float64,
+    "silhouette_high": pl.Float64,
     "silhouette_positives": pl.Float64,
+    "silhouette_positives_low": pl.Float64,
+    "silhouette_positives_high": pl.Float64,
     "knn_purity": pl.Float64,
+    "knn_purity_low": pl.Float64,
+    "knn_purity_high": pl.Float64,
     "knn_purity_baseline": pl.Float64,
     "neighbours": pl.Int64,
     "positives": pl.Int64,
     "negatives": pl.Int64,
     "images": pl.Int64,
+    "reason": pl.String,
 }
+_RESAMPLED = ("silhouette", "silhouette_positives", "knn_purity")
 
 
 def neighbourhood(
@@ -40,6 +50,7 @@ def neighbourhood(
     vocabulary: Vocabulary,
     seed: int,
     neighbours: int = NEIGHBOURS,
+    replicates: int = REPLICATES,
 ) -> pl.DataFrame:
     """Silhouette and nearest-neighbour purity per label, then their means over labels (`overall`), raw and normalised.
 
@@ -52,10 +63,12 @@ def neighbourhood(
     knn_purity in [0, 1]: mean over positives of the share of positives among its `neighbours` nearest images of other
     patients, of those assessed; knn_purity_baseline: the share among all assessed images of other patients, what
     neighbours drawn at random would give. images: at most `IMAGES`, of patients drawn at random.
+    `_low` and `_high`: 95 % interval over patients (BCa; for the mean over labels percentiles) of the mean of what each
+    image has among these very neighbours; reason: why knn_purity, or else a silhouette, has none.
     """
-    kept = some_patients(groups, IMAGES, seed)
+    sample = patient_sample(groups, IMAGES, seed)
+    kept, patient = sample.rows, sample.patient
     known = targets[kept]
-    _, patient = np.unique(np.asarray([groups[row] for row in kept], dtype=str), return_inverse=True)
     positive, negative = known == 1, known == 0
     baseline = _baseline(positive, negative, patient)
     rows: list[dict[str, Any]] = []
@@ -63,18 +76,49 @@ def neighbourhood(
         points = Points(embeddings[kept], normalised=normalised)
         silhouettes, purity = _around(points, positive, negative, patient, neighbours)
         both = (positive.sum(axis=0) > 1) & (negative.sum(axis=0) > 1)
-        values = {
-            "silhouette": np.where(both, _mean(silhouettes, positive | negative), np.nan),
-            "silhouette_positives": np.where(both, _mean(silhouettes, positive), np.nan),
-            "knn_purity": _mean(purity, positive),
-            "knn_purity_baseline": baseline,
-        }
+        each = (
+            np.where(both & (positive | negative), silhouettes, np.nan),
+            np.where(both & positive, silhouettes, np.nan),
+            np.where(positive, purity, np.nan),
+        )
+        values, names = np.concatenate(each, axis=1), sample.names
+        if not names:
+            # resampling nobody: one image without any value says the same
+            values, names = np.full((1, values.shape[1]), np.nan), ("nobody",)
+        found = patient_means(values, names, seed=seed, replicates=replicates)
         fixed = {"normalised": normalised, "neighbours": neighbours, "images": len(kept)}
         for k, name in enumerate(vocabulary.names):
             counts = {"positives": int(positive[:, k].sum()), "negatives": int(negative[:, k].sum())}
-            rows.append({"name": name, **fixed, **{c: float(v[k]) for c, v in values.items()}, **counts})
-        rows.append({"name": "overall", **fixed, **{c: mean_of_defined(v) for c, v in values.items()}})
+            beside = {"knn_purity_baseline": float(baseline[k]), **counts}
+            rows.append({"name": name, **fixed, **_of_label(found, k, len(vocabulary)), **beside})
+        means = _over_labels(found, len(vocabulary))
+        rows.append({"name": "overall", **fixed, **means, "knn_purity_baseline": mean_of_defined(baseline)})
     return pl.DataFrame(sorted(rows, key=lambda row: row["name"] == "overall"), schema=SCHEMA)
+
+
+def _of_label(found: PatientMeans, label: int, labels: int) -> dict[str, float | str | None]:
+    values: dict[str, float | str | None] = {}
+    reasons = []
+    for place, name in enumerate(_RESAMPLED):
+        at = place * labels + label
+        values |= {name: float(found.value[at])}
+        values |= {f"{name}_low": float(found.low[at]), f"{name}_high": float(found.high[at])}
+        reasons.append(found.reason[at])
+    return values | {"reason": next((reason for reason in reversed(reasons) if reason), None)}
+
+
+def _over_labels(found: PatientMeans, labels: int) -> dict[str, float | str | None]:
+    """Means over the labels that are defined, under the same resamples; an interval where any label has one."""
+    values: dict[str, float | str | None] = {"reason": None}
+    for place, name in enumerate(_RESAMPLED):
+        own = slice(place * labels, (place + 1) * labels)
+        low, high = percentile_ends(np.asarray(mean_of_defined(found.replicates[:, own], axis=1))[:, None])
+        some = not np.isnan(found.low[own]).all()
+        values |= {name: mean_of_defined(found.value[own])}
+        values |= {f"{name}_low": float(low[0]) if some else np.nan, f"{name}_high": float(high[0]) if some else np.nan}
+        if not some:
+            values["reason"] = "not estimable: no label has enough patients"
+    return values
 
 
 def _around(

@@ -47,18 +47,6 @@ def null_position(values: Array, replicates: Array) -> NullPosition:
     return NullPosition(mean, z, np.where(varies, (as_high + 1) / (count + 1), np.nan))
 
 
-def some_patients(groups: Sequence[str], most: int, seed: int) -> npt.NDArray[np.intp]:
-    """Rows, in order, of whole patients drawn at random, at most `most` images of them; all rows if they fit."""
-    if len(groups) <= most:
-        return np.arange(len(groups))
-    _, patient = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    sizes = np.bincount(patient)
-    drawn = np.random.default_rng(seed).permutation(len(sizes))
-    fits = np.zeros(len(sizes), np.bool_)
-    fits[drawn[np.cumsum(sizes[drawn]) <= most]] = True
-    return np.flatnonzero(fits[patient])
-
-
 def patient_shuffles(groups: Sequence[str], count: int, seed: int | Sequence[int]) -> list[npt.NDArray[np.intp]]:
     """`count` orders (N,): image i takes the label row of image order[i]; whole patients change places.
 

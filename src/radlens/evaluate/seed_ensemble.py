@@ -11,6 +11,7 @@ import numpy.typing as npt
 from radlens.core.errors import DataError
 
 Array = npt.NDArray[np.float64]
+_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ def seed_ensemble(probabilities: Sequence[Array]) -> Ensemble:
         squares += step * (array - mean)
         entropy += _entropy(array)
     spread = np.sqrt(squares / (count - 1)) if count > 1 else np.full(shapes[0], np.nan)
-    gained = np.maximum(_entropy(mean) - entropy / count, 0.0)
+    gained = _entropy(mean) - entropy / count
+    # what seeds that agree seem to gain is rounding, and must not order images
+    gained = np.where(gained > _ROUNDING, gained, 0.0)
     return Ensemble(count, mean, spread, gained)
 
 

@@ -17,7 +17,8 @@ from radlens.core.vocabulary import Vocabulary
 from radlens.evaluate.class_sets import ClassSets, class_sets
 from radlens.evaluate.distances import Points, centroid_distances, set_products, shuffled_centroid_distances
 from radlens.evaluate.domains import domain_targets
-from radlens.evaluate.permutation import null_position, patient_shuffles, some_patients
+from radlens.evaluate.patient_sample import some_patients
+from radlens.evaluate.permutation import null_position, patient_shuffles
 
 Array = npt.NDArray[np.float64]
 PERMUTATIONS = 99

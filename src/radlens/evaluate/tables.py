@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ class SettingResult:
     test, val: predictions on the two splits. thresholds (L,) on probabilities, chosen on validation;
     threshold_rules: how, in words. train_seconds, trainable_parameters: None where nothing was trained. embedding_key:
     equal for settings whose test embeddings are equal, so that separability is computed once for them.
+    train_embeddings: gives those of the training images, float32 (M, D); called where they are needed and not kept, for
+    there may be gigabytes of them.
     """
 
     setting: str
@@ -49,6 +51,7 @@ class SettingResult:
     train_seconds: float | None
     trainable_parameters: int | None
     embedding_key: str
+    train_embeddings: Callable[[], npt.NDArray[np.float32]] | None = None
 
     def __post_init__(self) -> None:
         labels = len(self.test.labels)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from radlens.core.regions import Geometry
+from radlens.explain.lattice import lattice
+from radlens.explain.region_pixels import RegionPixels
 
 Grid = npt.NDArray[np.float32]
 
@@ -19,17 +22,15 @@ def centre_map(rows: int, columns: int) -> Grid:
     return bell
 
 
-def region_on_grid(region: npt.NDArray[np.bool_], geometry: Geometry, rows: int, columns: int) -> Grid:
-    """Share of each patch that a region of the original image covers: (rows, columns) in [0, 1].
+def region_on_grid(region: RegionPixels, geometry: Geometry, shape: tuple[int, int]) -> Grid:
+    """Share of each patch that a region of the original image covers: `shape` (rows, columns) in [0, 1].
 
     Patches without a pixel centre of the original (an image smaller than the grid) take 0.
     """
-    left, top, right, bottom = geometry.visible()
-    down = _membership(region.shape[0], top, bottom, rows)
-    across = _membership(region.shape[1], left, right, columns)
-    covered = down.T @ region.astype(np.float32) @ across
-    pixels = np.outer(down.sum(axis=0), across.sum(axis=0))
-    shares: Grid = np.divide(covered, pixels, out=np.zeros_like(covered), where=pixels > 0)
+    film = lattice(geometry, shape)
+    covered = region.counts(film.rows.patches, film.columns.patches)
+    pixels = np.outer(np.diff(film.rows.patches), np.diff(film.columns.patches))
+    shares: Grid = np.divide(covered, pixels, out=np.zeros_like(covered), where=pixels > 0).astype(np.float32)
     return shares
 
 
@@ -42,15 +43,35 @@ def label_prior(regions: Mapping[str, Grid], patients: Mapping[str, str], image_
     return np.mean(others, axis=0, dtype=np.float32) if others else None
 
 
-def other_patient(image_ids: Sequence[str], patients: Mapping[str, str], image_id: str) -> str | None:
-    """The next image, in order and round the end, of another patient; None when there is none."""
-    start = image_ids.index(image_id)
-    turned = [*image_ids[start + 1 :], *image_ids[:start]]
-    return next((other for other in turned if patients[other] != patients[image_id]), None)
+def label_priors(regions: Mapping[str, Grid], patients: Mapping[str, str]) -> dict[str, Grid]:
+    """`label_prior` of every image that has one, in one pass."""
+    total, sums, counts = np.zeros(()), dict[str, Any](), dict[str, int]()
+    for image_id, grid in regions.items():
+        patient = patients[image_id]
+        total = total + grid.astype(np.float64)
+        sums[patient] = sums.get(patient, 0.0) + grid.astype(np.float64)
+        counts[patient] = counts.get(patient, 0) + 1
+    found = {}
+    for image_id in regions:
+        patient = patients[image_id]
+        others = len(regions) - counts[patient]
+        if others:
+            # what is left of a difference of sums may be a hair below 0
+            found[image_id] = np.maximum((total - sums[patient]) / others, 0).astype(np.float32)
+    return found
 
 
-def _membership(length: int, start: float, stop: float, cells: int) -> Grid:
-    """(length, cells): 1 where a pixel's centre lies in a cell."""
-    at = np.floor((np.arange(length) + 0.5 - start) / (stop - start) * cells)
-    inside: Grid = (at[:, None] == np.arange(cells)).astype(np.float32)
-    return inside
+def other_patients(image_ids: Sequence[str], patients: Mapping[str, str]) -> dict[str, str]:
+    """Image id -> the next image, in order and round the end, of another patient; empty when there is one patient."""
+    who = [patients[image_id] for image_id in image_ids]
+    if len(set(who)) < 2:
+        return {}
+    found: dict[str, str] = {}
+    # from the end, twice round: the next image is either of another patient or knows the next that is
+    following = ""
+    for at in (*range(len(who) - 1, -1, -1), *range(len(who) - 1, -1, -1)):
+        after = (at + 1) % len(who)
+        following = image_ids[after] if who[after] != who[at] else following
+        if following:
+            found[image_ids[at]] = following
+    return found

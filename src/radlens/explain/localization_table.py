@@ -2,63 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from radlens.core.errors import DataError
+from radlens.core.patient_means import PatientMeans, patient_means
 from radlens.core.regions import Annotations, Geometry, SaliencyMaps
-from radlens.explain.baselines import Grid, centre_map, label_prior, other_patient, region_on_grid
+from radlens.core.undefined import mean_of_defined
 from radlens.explain.definitions import DEFINITIONS as DEFINITIONS
-from radlens.explain.localization import Scores, score
+from radlens.explain.localization import SCORES
+from radlens.explain.localization_targets import NO_LAYER, Key
 from radlens.explain.maps import CONSTANT, LABEL_INVARIANT
+from radlens.explain.pair_scores import (
+    BASELINE,
+    CENTRE,
+    LABEL_PRIOR,
+    OTHER_PATIENT,
+    SIZES,
+    Thresholds,
+    pair_scores,
+)
 
-BASELINE = "baseline"
-CENTRE, LABEL_PRIOR, OTHER_PATIENT = "centre", "label-prior", "other-patient"
 ALL = "all"
-SCHEMA = {
-    "setting": pl.String,
-    "method": pl.String,
-    "layer": pl.String,
-    "label": pl.String,
-    "images": pl.Int64,
-    "patients": pl.Int64,
-    "maps": pl.Int64,
-    "hit_rate": pl.Float64,
-    "energy_in_region": pl.Float64,
-    "lift": pl.Float64,
-    "iou": pl.Float64,
+_COUNTS = ("images", "patients", "maps")
+SCHEMA: dict[str, type[pl.DataType]] = {
+    **dict.fromkeys(("setting", "method", "layer", "label"), pl.String),
+    **dict.fromkeys(_COUNTS, pl.Int64),
+    **dict.fromkeys(SCORES, pl.Float64),
     "lift_best_baseline": pl.Float64,
     "lift_on_same_pairs": pl.Float64,
     "pairs_compared": pl.Int64,
+    "lift_difference": pl.Float64,
+    "lift_difference_low": pl.Float64,
+    "lift_difference_high": pl.Float64,
+    "beats_baseline": pl.Boolean,
     "degenerate_maps": pl.Int64,
     "label_invariant_maps": pl.Int64,
     "unreachable_share": pl.Float64,
     "undefined_regions": pl.Int64,
+    **{f"{score}_{end}": pl.Float64 for score in SCORES for end in ("low", "high")},
+    "reason": pl.String,
 }
-
-
-@dataclass(frozen=True)
-class _Target:
-    """One label of one image that has a region."""
-
-    image_id: str
-    label: str
-    annotations: Annotations
-    geometry: Geometry
-
-    def mask(self) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-        return self.annotations.mask(self.image_id, self.label, self.geometry.height, self.geometry.width)
-
-
-@dataclass(frozen=True)
-class _Score:
-    key: tuple[str, str, str]
-    target: _Target
-    scores: Scores
-    flag: str | None
+# rows of a table that are resampled together
+_AT_ONCE = 64
+Array = npt.NDArray[np.float64]
 
 
 def localization_table(
@@ -66,142 +55,179 @@ def localization_table(
     annotations: Annotations,
     geometries: Mapping[str, Geometry],
     patients: Mapping[str, str],
+    *,
+    thresholds: Thresholds | None = None,
+    seed: int = 0,
 ) -> pl.DataFrame:
-    """Mean scores over images, with columns as in `SCHEMA`.
+    """`localization_of_pairs` of `pair_scores`, which see for the arguments and for the baselines.
 
-    results: setting -> its maps. geometries, patients: image id -> geometry, patient. Only labels with a region in an
-    image are scored; other images count in none. Rows: each (setting, method, layer) by label and `all` (the mean over
-    all image-label pairs, `maps` of them); the same with method `other-patient:<method>` (the same label's map of the
-    next other patient's image, put in this image's place); and setting `baseline` with methods `centre` (Gaussian) and
-    `label-prior` (mean region of the label over other patients), layer `-`.
-    lift_best_baseline: the highest mean lift of the three, each over the image-label pairs that have it;
-    lift_on_same_pairs: the row's own mean lift on those pairs, pairs_compared of them; all null in baseline rows.
-    degenerate_maps, label_invariant_maps: flagged constant, flagged the same for all labels.
-    undefined_regions: regions that cover no pixel centre; they are left out of the means. Raises `DataError` when no
-    region belongs to an explained image.
+    Raises `DataError` when no region belongs to an explained image.
     """
-    explained = dict.fromkeys(image for maps in results.values() for image in maps.image_ids)
-    labels = {label for maps in results.values() for label in maps.labels}
-    targets = list(_targets(annotations.of(explained), labels, geometries))
-    if not targets:
-        raise DataError(
-            f"none of the {len(annotations.regions)} regions of {annotations.source} belongs to one of the "
-            f"{len(explained)} explained images and their labels; explain more images or check the image ids."
-        )
-    shape = next(iter(results.values())).maps.shape[-2:]
-    priors: dict[str, dict[str, Grid]] = {}
-    for target in targets:
-        grid = region_on_grid(target.mask(), target.geometry, *shape)
-        priors.setdefault(target.label, {})[target.image_id] = grid
-    found: list[_Score] = []
-    for target in targets:
-        region, visible = target.mask(), target.geometry.visible_mask()
-        maps = [*_own_maps(results, target), *_strange_maps(results, target, priors[target.label], patients)]
-        for key, grid, flag in maps:
-            scores = score(target.geometry.enlarge(grid), region, visible, degenerate=flag == CONSTANT)
-            found.append(_Score(key, target, scores, flag))
-    return _summarise(found, patients)
+    pairs = pair_scores(results, annotations, geometries, patients, thresholds=thresholds)
+    return localization_of_pairs(pairs, seed=seed)
 
 
-def _targets(annotations: Annotations, labels: set[str], geometries: Mapping[str, Geometry]) -> Iterator[_Target]:
-    for image_id in annotations.image_ids():
-        own = annotations.of([image_id])
-        for label in own.labels_of(image_id):
-            if label in labels:
-                yield _Target(image_id, label, own, geometries[image_id])
+def localization_of_pairs(pairs: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+    """Mean scores over image-label pairs (of `pair_scores`), with columns as in `SCHEMA`.
 
-
-def _own_maps(
-    results: Mapping[str, SaliencyMaps], target: _Target
-) -> Iterator[tuple[tuple[str, str, str], Grid, str | None]]:
-    for setting, maps in results.items():
-        if target.image_id in maps.image_ids and target.label in maps.labels:
-            for method, layer, grid, flag in _of_image(maps, target.image_id, target.label):
-                yield (setting, method, layer), grid, flag
-
-
-def _strange_maps(
-    results: Mapping[str, SaliencyMaps], target: _Target, prior: Mapping[str, Grid], patients: Mapping[str, str]
-) -> Iterator[tuple[tuple[str, str, str], Grid, str | None]]:
-    rows, columns = prior[target.image_id].shape
-    yield (BASELINE, CENTRE, "-"), centre_map(rows, columns), None
-    mean = label_prior(prior, patients, target.image_id)
-    if mean is not None:
-        yield (BASELINE, LABEL_PRIOR, "-"), mean, None
-    for setting, maps in results.items():
-        if target.image_id not in maps.image_ids or target.label not in maps.labels:
-            continue
-        # images that show the finding too are the fairer strangers
-        alike = [image for image in maps.image_ids if image in prior]
-        other = other_patient(alike, patients, target.image_id) or other_patient(
-            maps.image_ids, patients, target.image_id
-        )
-        if other is not None:
-            for method, layer, grid, flag in _of_image(maps, other, target.label):
-                yield (setting, f"{OTHER_PATIENT}:{method}", layer), grid, flag
-
-
-def _of_image(maps: SaliencyMaps, image_id: str, label: str) -> Iterator[tuple[str, str, Grid, str | None]]:
-    image, column = maps.image_ids.index(image_id), maps.labels.index(label)
-    for m, method in enumerate(maps.methods):
-        for k, layer in enumerate(maps.layers):
-            flag = maps.flags.get((image, column, m, k))
-            yield method, layer, maps.maps[image, column, m, k].astype(np.float32), flag
-
-
-def _summarise(found: list[_Score], patients: Mapping[str, str]) -> pl.DataFrame:
-    groups: dict[tuple[str, str, str, str], list[_Score]] = {}
-    for one in found:
-        for label in (one.target.label, ALL):
-            groups.setdefault((*one.key, label), []).append(one)
-    # labels in order of first appearance, `all` after them; baselines after the settings
-    labels = [*dict.fromkeys(one.target.label for one in found), ALL]
-    keys = sorted(dict.fromkeys(key[:3] for key in groups), key=lambda key: key[0] == BASELINE)
-    rows = []
-    for key in keys:
-        for label in labels:
-            group = groups.get((*key, label))
-            if group is None:
-                continue
-            values = np.array([astuple(one.scores) for one in group])
-            hit, energy, lift, iou, unreachable = (_mean(column) for column in values.T)
-            images = {one.target.image_id for one in group}
-            counts = (len(images), len({patients[image] for image in images}), len(group))
-            knows_nothing = key[0] == BASELINE or key[1].startswith(OTHER_PATIENT)
-            best = (None, None, None) if knows_nothing else _best(groups, key, label)
-            flagged = [sum(one.flag == flag for one in group) for flag in (CONSTANT, LABEL_INVARIANT)]
-            undefined = int(np.isnan(values[:, -1]).sum())
-            rows.append((*key, label, *counts, hit, energy, lift, iou, *best, *flagged, unreachable, undefined))
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
-
-
-def _best(
-    groups: Mapping[tuple[str, str, str, str], list[_Score]], key: tuple[str, str, str], label: str
-) -> tuple[float | None, float | None, int | None]:
-    """The highest mean lift of a rival, the own mean lift on that rival's pairs, and how many pairs those are.
-
-    A rival need not exist for every pair (a label of one patient has no prior); means over different pairs would
-    compare small regions with large ones.
+    Rows: each (setting, method, layer) by label and `all` (the mean over all image-label pairs, `maps` of them), labels
+    in order of first appearance, baselines last. <score>_low, _high: 95 % interval over patients (`patient_means`),
+    null where `reason` says why.
+    lift_best_baseline: the highest mean lift of centre, label-prior and the row's own other-patient, each over the
+    image-label pairs that have it; lift_on_same_pairs: the row's own mean lift on those pairs, pairs_compared of them;
+    lift_difference: their difference, paired, with its interval; beats_baseline: whether that interval lies above 0,
+    null where there is none. All are null in rows of baselines. A rival need not exist for every pair (a label of one
+    patient has no prior); means over different pairs would compare small regions with large ones.
+    degenerate_maps, label_invariant_maps: flagged constant, flagged the same for all labels. undefined_regions: regions
+    that cover no pixel centre; they are left out of the means, as is every NaN. A mean of nothing is NaN.
     """
-    setting, method, layer = key
-    rivals = ((BASELINE, CENTRE, "-"), (BASELINE, LABEL_PRIOR, "-"), (setting, f"{OTHER_PATIENT}:{method}", layer))
-    own = _lifts(groups[*key, label])
-    found = []
+    return pl.DataFrame(_rows(pairs, seed), schema=SCHEMA, orient="row")
+
+
+def localization_sizes(pairs: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+    """`localization_of_pairs` of small, medium and large regions apart: the same columns after a column `size`.
+
+    Pairs without a size (the crop removed the region) are in none. images, patients and maps say what a row rests on.
+    """
+    rows = [{"size": size} | row for size in SIZES for row in _rows(pairs.filter(size=size), seed)]
+    return pl.DataFrame(rows, schema={"size": pl.String, **SCHEMA}, orient="row")
+
+
+class _Pairs:
+    """The pairs of a table as arrays: (pairs,) and (pairs, keys); NaN where a pair has no such map."""
+
+    def __init__(self, pairs: pl.DataFrame) -> None:
+        self.labels = [*pairs["label"].unique(maintain_order=True), ALL]
+        names = pairs.select("setting", "method", "layer").unique(maintain_order=True).rows()
+        self.keys: list[Key] = sorted(names, key=lambda key: key[0] == BASELINE)
+        which = {key: at for at, key in enumerate(self.keys)}
+        self.column = np.array([which[key] for key in pairs.select("setting", "method", "layer").iter_rows()], np.intp)
+        places: dict[tuple[str, str], int] = {}
+        self.row = np.array(
+            [places.setdefault(pair, len(places)) for pair in pairs.select("label", "image_id").iter_rows()], np.intp
+        )
+        first = np.unique(self.row, return_index=True)[1]
+        self.label, self.image, self.patient = (
+            pairs[name].to_numpy()[first].astype(str) for name in ("label", "image_id", "patient_id")
+        )
+        self.unreachable = pairs["unreachable_share"].to_numpy()[first]
+        self.values = pairs.select(SCORES).to_numpy()
+        self.flag = pairs["flag"].fill_null("").to_numpy().astype(str)
+        self.place = np.full((len(places), len(self.keys)), -1)
+        self.place[self.row, self.column] = np.arange(pairs.height)
+
+    def scores(self, rows: npt.NDArray[np.intp], column: int) -> Array:
+        """(rows, scores) of one key."""
+        at = self.place[rows, column]
+        return np.where(at[:, None] >= 0, self.values[at], np.nan)
+
+
+def _rows(table: pl.DataFrame, seed: int) -> list[dict[str, object]]:
+    if not table.height:
+        return []
+    pairs = _Pairs(table)
+    found: dict[tuple[int, str], dict[str, object]] = {}
+    for label in pairs.labels:
+        rows = np.flatnonzero((pairs.label == label) | (label == ALL))
+        present = [column for column in range(len(pairs.keys)) if (pairs.place[rows, column] >= 0).any()]
+        for start in range(0, len(present), _AT_ONCE):
+            some = present[start : start + _AT_ONCE]
+            rivals = {column: _best_rival(pairs, rows, column) for column in some}
+            blocks = [np.column_stack([pairs.scores(rows, c), _difference(pairs, rows, c, rivals[c])]) for c in some]
+            means = patient_means(np.concatenate(blocks, axis=1), pairs.patient[rows], seed=seed)
+            for at, column in enumerate(some):
+                own = slice(at * (len(SCORES) + 1), (at + 1) * (len(SCORES) + 1))
+                counted = _counted(pairs, rows, column)
+                compared = _compared(pairs, rows, column, rivals[column], means, own.stop - 1)
+                named = dict(zip(("setting", "method", "layer"), pairs.keys[column], strict=True))
+                found[column, label] = named | {"label": label} | counted | _means(means, own) | compared
+    order = {label: at for at, label in enumerate(pairs.labels)}
+    return [found[key] for key in sorted(found, key=lambda key: (key[0], order[key[1]]))]
+
+
+def _counted(pairs: _Pairs, rows: npt.NDArray[np.intp], column: int) -> dict[str, object]:
+    at = pairs.place[rows, column]
+    held, flags = rows[at >= 0], pairs.flag[at[at >= 0]]
+    unreachable = pairs.unreachable[held]
+    return {
+        "images": len(set(pairs.image[held])),
+        "patients": len(set(pairs.patient[held])),
+        "maps": len(held),
+        "degenerate_maps": int((flags == CONSTANT).sum()),
+        "label_invariant_maps": int((flags == LABEL_INVARIANT).sum()),
+        "unreachable_share": mean_of_defined(unreachable),
+        "undefined_regions": int(np.isnan(unreachable).sum()),
+    }
+
+
+def _means(means: PatientMeans, own: slice) -> dict[str, object]:
+    row: dict[str, object] = {}
+    reasons: dict[str, list[str]] = {}
+    for score, at in zip(SCORES, range(own.start, own.stop - 1), strict=True):
+        row[score] = float(means.value[at])
+        row[f"{score}_low"], row[f"{score}_high"] = _ends(means, at)
+        # a score that nothing was asked of (no tuned threshold) needs no excuse, unless there is nothing at all
+        if (why := means.reason[at]) is not None and means.images[at]:
+            reasons.setdefault(why, []).append(score)
+    if not means.images[own.start : own.stop - 1].any():
+        return row | {"reason": means.reason[own.start]}
+    estimable = any(row[f"{score}_low"] is not None for score in SCORES)
+    if len(reasons) == 1 and not estimable:
+        return row | {"reason": next(iter(reasons))}
+    return row | {"reason": "; ".join(f"{', '.join(s)}: {why}" for why, s in reasons.items()) or None}
+
+
+def _ends(means: PatientMeans, at: int) -> tuple[float | None, float | None]:
+    if means.reason[at] is not None:
+        return None, None
+    return float(means.low[at]), float(means.high[at])
+
+
+def _best_rival(pairs: _Pairs, rows: npt.NDArray[np.intp], column: int) -> int | None:
+    """The column of the rival with the highest mean lift over the pairs that it shares; None for a baseline itself."""
+    setting, method, layer = pairs.keys[column]
+    if setting == BASELINE or method.startswith(f"{OTHER_PATIENT}:"):
+        return None
+    rivals: Sequence[Key] = (
+        (BASELINE, CENTRE, NO_LAYER),
+        (BASELINE, LABEL_PRIOR, NO_LAYER),
+        (setting, f"{OTHER_PATIENT}:{method}", layer),
+    )
+    own = _lifts(pairs, rows, column)
+    best: tuple[float, int] | None = None
     for rival in rivals:
-        theirs = _lifts(groups.get((*rival, label), []))
-        pairs = [pair for pair in own if pair in theirs]
-        if pairs:
-            rival_mean, own_mean = (float(np.mean([lifts[pair] for pair in pairs])) for lifts in (theirs, own))
-            found.append((rival_mean, own_mean, len(pairs)))
-    return max(found, key=lambda one: one[0]) if found else (None, None, None)
+        if rival in pairs.keys:
+            theirs = _lifts(pairs, rows, pairs.keys.index(rival))
+            shared = ~np.isnan(own) & ~np.isnan(theirs)
+            if shared.any() and (best is None or theirs[shared].mean() > best[0]):
+                best = float(theirs[shared].mean()), pairs.keys.index(rival)
+    return None if best is None else best[1]
 
 
-def _lifts(group: list[_Score]) -> dict[tuple[str, str], float]:
-    """(image id, label) -> lift, where it is defined."""
-    lifts = {(one.target.image_id, one.target.label): one.scores.lift for one in group}
-    return {pair: value for pair, value in lifts.items() if not np.isnan(value)}
+def _lifts(pairs: _Pairs, rows: npt.NDArray[np.intp], column: int) -> Array:
+    return pairs.scores(rows, column)[:, SCORES.index("lift")]
 
 
-def _mean(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
+def _difference(pairs: _Pairs, rows: npt.NDArray[np.intp], column: int, rival: int | None) -> Array:
+    if rival is None:
+        return np.full(len(rows), np.nan)
+    return _lifts(pairs, rows, column) - _lifts(pairs, rows, rival)
+
+
+def _compared(
+    pairs: _Pairs, rows: npt.NDArray[np.intp], column: int, rival: int | None, means: PatientMeans, at: int
+) -> dict[str, object]:
+    if rival is None:
+        return {}
+    own, theirs = _lifts(pairs, rows, column), _lifts(pairs, rows, rival)
+    shared = ~np.isnan(own) & ~np.isnan(theirs)
+    low, high = _ends(means, at)
+    return {
+        "lift_best_baseline": float(theirs[shared].mean()),
+        "lift_on_same_pairs": float(own[shared].mean()),
+        "pairs_compared": int(shared.sum()),
+        "lift_difference": float(means.value[at]),
+        "lift_difference_low": low,
+        "lift_difference_high": high,
+        "beats_baseline": None if low is None else low > 0,
+    }

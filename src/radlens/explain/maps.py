@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +45,9 @@ def saliency_maps(
 
     pixels: batches (b, 3, H, W) in the order of `image_ids`, of any size; at most `batch_size` images run at once, so
     that memory stays flat. Each map is divided by its own maximum (float16 neither overflows nor underflows): its
-    values lie in [0, 1], a map of zeros stays so, and strengths of two maps cannot be compared.
-    A method that follows attention takes the block that a layer stands in; one that has no depth (input-gradient,
-    smooth-grad, occlusion) gives the same map at every layer.
+    values lie in [0, 1], and a map of zeros stays so; `strengths` keeps what it was divided by, in the method's own
+    unit. A method that follows attention takes the block that a layer stands in; one that has no depth (input-gradient,
+    smooth-grad, occlusion) gives the same map at every layer, and `has_depth` says so.
     Flags: `constant` (spread below 1e-6 of the maximum, or all zero); `label-invariant` (all non-constant maps of an
     image at a layer have pairwise cosine above 0.9999, so they say nothing about the label).
     Raises `ExplainError` for a site without gradient or a method that the tower cannot serve, `SpecError` for an
@@ -61,7 +62,7 @@ def saliency_maps(
     drawing = Drawing(classifier, sites, named, precision=precision)
     rows, columns = classifier.encoder.grid
     shape = (len(image_ids), len(classifier.vocabulary), len(methods), len(sites), rows, columns)
-    maps = np.zeros(shape, np.float16)
+    maps, strengths = np.zeros(shape, np.float16), np.zeros(shape[:4], np.float32)
     flags: dict[tuple[int, int, int, int], str] = {}
     done = 0
     for batch in _small(pixels, batch_size):
@@ -75,6 +76,7 @@ def saliency_maps(
         top = raw.max(axis=-1, keepdims=True)
         scaled = np.divide(raw, top, out=np.zeros_like(raw), where=top > 0)
         maps[done : done + len(batch)] = scaled.reshape(len(batch), *shape[1:])
+        strengths[done : done + len(batch)] = np.maximum(top[..., 0], 0)
         done += len(batch)
         if progress is not None:
             progress(done, len(image_ids))
@@ -83,35 +85,52 @@ def saliency_maps(
     if drawing.differentiates:
         _refuse_unreached(classifier, sites, drawing.reached)
     return SaliencyMaps(
-        tuple(image_ids), classifier.vocabulary.names, tuple(methods), tuple(s.layer for s in sites), maps, flags
+        tuple(image_ids),
+        classifier.vocabulary.names,
+        tuple(methods),
+        tuple(site.layer for site in sites),
+        maps,
+        flags,
+        strengths,
+        tuple(method.has_depth for method in named),
     )
 
 
 def save_maps(folder: Path, setting: str, maps: SaliencyMaps) -> Path:
-    """Write `<setting>.safetensors`, whole or not at all: the maps, and names and flags as JSON in its header."""
+    """Write `<setting>.safetensors`, whole or not at all: maps and strengths, and all else as JSON in its header."""
     header = {
         "image_ids": maps.image_ids,
         "labels": maps.labels,
         "methods": maps.methods,
         "layers": maps.layers,
         "flags": [[*position, why] for position, why in maps.flags.items()],
+        "has_depth": maps.has_depth,
     }
+    tensors: dict[str, npt.NDArray[Any]] = {"maps": np.ascontiguousarray(maps.maps)}
+    if maps.strengths is not None:
+        tensors["strengths"] = np.ascontiguousarray(maps.strengths)
     path = folder / f"{setting}.safetensors"
     with writing(path) as aside:
-        save_file({"maps": np.ascontiguousarray(maps.maps)}, aside, {"radlens": json.dumps(header)})
+        save_file(tensors, aside, {"radlens": json.dumps(header)})
     return path
 
 
 def load_maps(folder: Path, setting: str) -> SaliencyMaps:
-    """Read what `save_maps` wrote. A missing or damaged file raises `StoreError`."""
+    """Read what `save_maps` wrote, or an older radlens (no strengths, every method taken to have depth).
+
+    A missing or damaged file raises `StoreError`.
+    """
     path = folder / f"{setting}.safetensors"
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads(file.metadata()["radlens"])
             maps = file.get_tensor("maps")
+            strengths = file.get_tensor("strengths") if "strengths" in file.keys() else None  # noqa: SIM118
         names = {key: tuple(header[key]) for key in ("image_ids", "labels", "methods", "layers")}
         flags = {(i, label, method, layer): why for i, label, method, layer, why in header["flags"]}
-        return SaliencyMaps(**names, maps=maps, flags=flags)
+        return SaliencyMaps(
+            **names, maps=maps, flags=flags, strengths=strengths, has_depth=tuple(header.get("has_depth", ()))
+        )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} does not hold saliency maps (expected what radlens wrote): {error}.") from error
 

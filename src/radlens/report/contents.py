@@ -141,6 +141,7 @@ def read_run(folder: Path) -> RunContents:
         raise StoreError(f"{folder} is not a run folder: it has no run.json; name a folder that `radlens run` wrote.")
     names = (
         *("overall", "per_label", "per_domain", "separability", "localization", "embedding_view"),
+        *("conditional_separability", "neighbourhood", "spaces", "distance_to_train", "seed_ensemble"),
         *("intervals", "differences", "subgroups", "power", "frequency", "calibration_error", "conformal", "seeds"),
     )
     tables = {name: _csv(folder / "tables" / f"{name}.csv") for name in names}

@@ -66,9 +66,8 @@ def overlay(
     """
     picture = np.repeat(film[:, :, None].astype(np.float64), 3, axis=2)
     if heat is not None:
-        colour = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[:, :, :3] * 255
-        opacity = (0.78 * np.clip(heat, 0, 1) ** 0.8)[:, :, None]
-        picture = picture * (1 - opacity) + colour * opacity
+        colour, opacity = heat_colours(heat)
+        picture = picture * (1 - opacity[:, :, None]) + colour * opacity[:, :, None]
     if region is not None:
         mask = Image.fromarray((region * 255).astype(np.uint8))
         thick = np.asarray(mask.filter(ImageFilter.MaxFilter(7))) > 0
@@ -76,6 +75,23 @@ def overlay(
         picture[thick & ~region] = (10, 14, 20)
         picture[thin & ~region] = OUTLINE
     return np.round(picture).astype(np.uint8)
+
+
+def heat_colours(heat: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """A heatmap (h, w) in [0, 1] -> its colours (h, w, 3) in 0..255 and their opacity (h, w) in [0, 0.78]."""
+    return matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[:, :, :3] * 255, 0.78 * np.clip(heat, 0, 1) ** 0.8
+
+
+def flag_words(flag: str) -> str:
+    """What the page says of a map that means nothing."""
+    return {"constant": "constant: no map", "label-invariant": "the same for every label"}.get(flag, flag)
+
+
+def jpeg_uri(picture: npt.NDArray[np.uint8]) -> str:
+    """Grey (h, w) or RGB (h, w, 3) as a data URI."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=86, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _example(run: RunContents, entry: dict[str, Any]) -> Example:
@@ -98,7 +114,7 @@ def _example(run: RunContents, entry: dict[str, Any]) -> Example:
         probability = number(section(entry, "probabilities").get(setting))
         rows.append(PanelRow(setting, show(probability, "share") if probability == probability else "", tuple(panels)))
     outlined = "annotated region" if region is not None else "no region"
-    alone = Panel(_uri(overlay(plain, None, region)), outlined, f"film {image_id} with the {label} region outlined")
+    alone = Panel(jpeg_uri(overlay(plain, None, region)), outlined, f"film {image_id} with the {label} region outlined")
     return Example(image_id, label, alone, layers, tuple(rows))
 
 
@@ -112,11 +128,11 @@ def _panel(
 ) -> Panel:
     """A map with its scores; a flagged one is told as such, and its scores, which mean nothing, are left out."""
     if flag == "constant":
-        return Panel("", "constant: no map", alt, flagged=True)
+        return Panel("", flag_words(flag), alt, flagged=True)
     if heat is None:
         return Panel("", "", alt)
-    told = "the same for every label" if flag == "label-invariant" else flag
-    return Panel(_uri(overlay(film, heat, region)), told or _scores(scores), alt, flagged=bool(flag))
+    told = flag_words(flag) or _scores(scores)
+    return Panel(jpeg_uri(overlay(film, heat, region)), told, alt, flagged=bool(flag))
 
 
 def _scores(values: dict[str, Any]) -> str:
@@ -179,9 +195,3 @@ def _inside(run: RunContents, name: Any) -> Path | None:
     if not path.is_relative_to(run.folder.resolve()):
         raise StoreError(f"saliency/examples.json names {name!r}, which lies outside the run folder; mend that path.")
     return path if path.is_file() else None
-
-
-def _uri(picture: npt.NDArray[np.uint8]) -> str:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=86, subsampling=0, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -14,14 +14,16 @@ from radlens.report.cohort_section import cohort_section
 from radlens.report.colours import POSITIVE, setting_colours
 from radlens.report.columns import columns
 from radlens.report.contents import FEW, RunContents, listed, read_run, section
+from radlens.report.doubt import doubt
 from radlens.report.draws import write_draws_report
-from radlens.report.embedding_space import HEIGHT, WIDTH, embedding_view, separability_table
+from radlens.report.embedding_space import HEIGHT, WIDTH, embedding_views, separability_table
 from radlens.report.facts import definition_facts, model_facts, run_facts, setting_cards, stage_facts, version_facts
 from radlens.report.findings import findings, question
 from radlens.report.localization import localization_detail, localization_table, region_notes, region_source
 from radlens.report.overlays import examples
 from radlens.report.published import published_for
 from radlens.report.results import detail_table, domain_table, label_table, overall_table
+from radlens.report.space_tables import space_tables
 from radlens.report.worth import worth
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -83,7 +85,9 @@ def _values(run: RunContents) -> dict[str, Any]:
         "worth": worth(run, known, colours),
         "bars": f1_bars(run, colours),
         "separability": separability_table(run, known),
-        "view": embedding_view(run),
+        "spaces": space_tables(run, known),
+        "doubt": doubt(run, known),
+        "views": embedding_views(run),
         "view_size": (WIDTH, HEIGHT),
         "positive_colour": POSITIVE,
         "rule": str(run.examples.get("rule") or ""),

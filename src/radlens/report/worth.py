@@ -25,7 +25,7 @@ class Worth:
 def worth(run: RunContents, columns: Mapping[str, Column], colours: Mapping[str, str]) -> Worth:
     """All of the section, from the run's tables."""
     return Worth(
-        _power(run),
+        _power(run, colours),
         _bands(run, columns, colours),
         _groups(run, columns, colours),
         _words(run, colours, "calibration_error", lambda row: row.get("probabilities") == "as they are"),
@@ -33,15 +33,41 @@ def worth(run: RunContents, columns: Mapping[str, Column], colours: Mapping[str,
     )
 
 
-def _power(run: RunContents) -> Table:
-    rows = [TableRow(row["label"], (Cell(row["statement"], kind="words"),)) for row in run.tables["power"]]
-    return Table("Label", (Head("What its test positives can show", kind="words"),), tuple(rows))
+def _power(run: RunContents, colours: Mapping[str, str]) -> Table:
+    """A row a label, a cell a setting: the F1 that chance allows it, and the least difference that could be seen."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in run.tables["power"]:
+        found.setdefault(row["label"], {})[row.get("setting", "")] = row
+    rows = []
+    for label, of in found.items():
+        cells = [Cell(next(iter(of.values())).get("test_positives", MISSING))]
+        for setting in run.settings:
+            row = of.get(setting, {})
+            difference = number(row.get("difference"))
+            ends = [_two_digits(number(row.get(key))) for key in ("f1_low", "f1_high")]
+            seen = f"sees {_two_digits(difference)}" if math.isfinite(difference) else "sees none"
+            text = f"{ends[0]}–{ends[1]}, {seen}" if MISSING not in ends else MISSING
+            assumed = row.get("rates") == "assumed"
+            star = " *" if assumed and text != MISSING else ""
+            cells.append(Cell(f"{text}{star}", kind="few" if assumed else "", title=row.get("statement", "")))
+        rows.append(TableRow(label, tuple(cells)))
+    heads = (Head("Positive, test"), *setting_heads(run.settings, colours))
+    return Table("Label", heads, tuple(rows))
+
+
+def _two_digits(value: float) -> str:
+    """A share in two digits without its leading zero."""
+    return f"{value:.2f}".removeprefix("0") if math.isfinite(value) else MISSING
 
 
 def _bands(run: RunContents, columns: Mapping[str, Column], colours: Mapping[str, str]) -> Table:
+    """Means over labels that were common, less common and rare in training, each with its interval over patients."""
     rows: dict[str, dict[str, Row]] = {}
+    bands: dict[str, str] = {}
     for row in run.tables["frequency"]:
-        rows.setdefault(f"{row['band']} ({row['train_positives']} training positives)", {})[row["setting"]] = row
+        name = f"{row['band']} ({row['train_positives']} training positives)"
+        rows.setdefault(name, {})[row["setting"]] = row
+        bands[name] = row["band"]
     made = []
     for name, of in rows.items():
         labels = next((row["labels"] for row in of.values()), "")
@@ -49,8 +75,13 @@ def _bands(run: RunContents, columns: Mapping[str, Column], colours: Mapping[str
         for key in ("f1", "auroc"):
             for setting in run.settings:
                 row = of.get(setting, {})
-                counted = row.get(f"{key}_labels_counted", "0")
-                cells.append(cell(number(row.get(key)), columns[key], title=f"mean over {counted} labels"))
+                known = run.intervals.get((setting, "band", bands[name], key), {})
+                counted = f"mean over {row.get(f'{key}_labels_counted') or '0'} labels"
+                if not known:
+                    cells.append(cell(number(row.get(key)), columns[key], title=counted))
+                    continue
+                told = known | {"reason": "; ".join(filter(None, (counted, known.get("reason"))))}
+                cells.append(_with_interval(told | {"mean": row.get(key, "")}, "mean", "low", "high", columns[key]))
         made.append(TableRow(name, tuple(cells)))
     heads = (Head("Labels"), *setting_heads(run.settings, colours), *setting_heads(run.settings, colours))
     groups = (Head("", 1), Head("F1 ↑", len(run.settings)), Head("AUROC ↑", len(run.settings)))

@@ -34,6 +34,8 @@ _CODE = (
     *(f"radlens.evaluate.{name}" for name in ("thresholds", "threshold_cuts", "calibration", "log_odds")),
     *(f"radlens.core.{name}" for name in ("classifier", "heads")),
 )
+FIXED = "fixed by the setting"
+"""Rule of thresholds that come with a setting."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,9 @@ def _write(
         return ()
     probabilities = classifier.probabilities(embeddings)
     if classifier.thresholds is None:
-        values, rules = _thresholds(context, cohort, probabilities)
+        values, rules = thresholds_on_validation(context, cohort, probabilities[cohort.where("val")])
     else:
-        values, rules = classifier.thresholds, ("fixed by the setting",) * len(cohort.vocabulary)
+        values, rules = classifier.thresholds, (FIXED,) * len(cohort.vocabulary)
     source = context.source
     about = {
         "threshold_rules": list(rules),
@@ -202,17 +204,17 @@ def _write(
     return *written, table
 
 
-def _thresholds(
+def thresholds_on_validation(
     context: Context, cohort: Cohort, probabilities: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
-    """One threshold a label and how it came about, from validation alone."""
+    """One threshold a label and how it came about, from probabilities (V, L) of the validation images."""
     asked, targets = context.spec.evaluate, cohort.targets()
     val, train = cohort.where("val"), cohort.where("train")
     share = prevalence(targets[train])
     if asked.thresholds != "half-f1":
-        chosen = choose_thresholds(probabilities[val], targets[val], share, asked.thresholds, value=asked.value)
+        chosen = choose_thresholds(probabilities, targets[val], share, asked.thresholds, value=asked.value)
         return chosen.values, chosen.rule
-    logits = to_logits(probabilities[val])
+    logits = to_logits(probabilities)
     fitted = fit_calibration(logits, targets[val], [str(g) for g in cohort.groups()[val]], "auto", context.spec.seed)
     chosen = choose_thresholds(fitted.cross_fitted, targets[val], share, "half-f1", calibrated=fitted.calibrated)
     # the same decisions on the probabilities as they are
@@ -230,17 +232,20 @@ def _result(context: Context, variant: Variant, place: Path, table: Path, learni
     labels = cohort.vocabulary.names
     probabilities = pl.read_parquet(table, columns=list(labels)).to_numpy().astype(np.float64, copy=False)
     targets, groups, ids = cohort.targets(), cohort.groups(), cohort.table["image_id"].to_list()
-    embeddings = learning.embeddings
-    if card["own_encoder"] is not None:
 
-        def own() -> Encoder:
-            encoder = load_classifier(place, context.encoder()).encoder
-            if encoder is None:
-                raise ModelError(f"{place} has lost its encoder; run the study again.")
-            return encoder
+    def own() -> Encoder:
+        encoder = load_classifier(place, context.encoder()).encoder
+        if encoder is None:
+            raise ModelError(f"{place} has lost its encoder; run the study again.")
+        return encoder
 
+    def every() -> Floats:
+        if card["own_encoder"] is None:
+            return learning.embeddings
         title = f"images of {variant.title}"
-        embeddings = embed_with(context, cohort, learning.digests, card["own_encoder"], own, title)
+        return embed_with(context, cohort, learning.digests, card["own_encoder"], own, title)
+
+    embeddings = every()
 
     def on(split: str) -> Predictions:
         rows = np.flatnonzero(cohort.where(split))
@@ -264,6 +269,7 @@ def _result(context: Context, variant: Variant, place: Path, table: Path, learni
         train_seconds=card.get("train_seconds"),
         trainable_parameters=card.get("trainable_parameters"),
         embedding_key=card["embeddings"],
+        train_embeddings=lambda: every()[cohort.where("train")],
     )
 
 

@@ -13,7 +13,6 @@ import polars as pl
 from radlens.core.regions import Annotations, Geometry, SaliencyMaps
 from radlens.evaluate.tables import SettingResult
 from radlens.explain.gallery import RULE, Example, choose_examples, write_gallery
-from radlens.explain.localization_table import localization_table
 from radlens.stages.films import Films
 
 _EXAMPLES = 6
@@ -27,42 +26,62 @@ def show_examples(
     maps: Mapping[str, SaliencyMaps],
     results: Sequence[SettingResult],
     geometries: Mapping[str, Geometry],
+    pairs: pl.DataFrame | None,
     seed: int,
 ) -> list[Path]:
-    """Write a few images with their regions and maps for the report into `folder`; returns the files."""
+    """Write a few images with their regions and maps for the report into `folder`; returns the files.
+
+    pairs: scores of each map against each region, None without regions. With several methods a map is named by its
+    method and layer, else by its layer alone.
+    """
     drawn = list(geometries)
     if annotations is not None and annotations.regions:
-        pairs, rule = choose_examples(annotations, drawn, seed=seed, limit=_EXAMPLES), RULE
+        chosen, rule = choose_examples(annotations, drawn, seed=seed, limit=_EXAMPLES), RULE
     else:
-        pairs, rule = films.positives(drawn)[:_EXAMPLES], _WITHOUT_REGIONS
+        chosen, rule = films.positives(drawn)[:_EXAMPLES], _WITHOUT_REGIONS
     examples = []
-    for image_id, label in pairs:
+    for image_id, label in chosen:
         width, height = films[image_id]
         region = annotations.mask(image_id, label, height, width) if annotations is not None else None
-        one = annotations.of([image_id]) if annotations is not None else None
-        grids, scores, probabilities, flags = {}, {}, {}, {}
+        scored = {} if pairs is None else _scores(pairs.filter(image_id=image_id, label=label))
+        grids: dict[str, dict[str, Any]] = {}
+        flags: dict[str, dict[str, str]] = {}
+        scores: dict[str, dict[str, Mapping[str, float]]] = {}
+        probabilities = {}
         for result in results:
-            found = maps[result.setting]
+            setting, found = result.setting, maps[result.setting]
             row, column = found.image_ids.index(image_id), found.labels.index(label)
-            grids[result.setting] = {
-                layer: found.maps[row, column, 0, k].astype(np.float32) for k, layer in enumerate(found.layers)
-            }
-            flags[result.setting] = {
-                layer: found.flags[row, column, 0, k]
-                for k, layer in enumerate(found.layers)
-                if (row, column, 0, k) in found.flags
-            }
-            test_row = result.test.image_ids.index(image_id)
-            probabilities[result.setting] = float(result.test.probabilities[test_row, column])
-            if one is not None:
-                scores[result.setting] = _own_scores({result.setting: found}, one, geometries, films, label)
+            for method, layer, name in found.distinct():
+                title = _title(found, method, name)
+                grids.setdefault(setting, {})[title] = found.maps[row, column, method, layer].astype(np.float32)
+                flags.setdefault(setting, {})
+                if (why := found.flags.get((row, column, method, layer))) is not None:
+                    flags[setting][title] = why
+                own = scored.get((setting, found.methods[method], name))
+                if own is not None:
+                    scores.setdefault(setting, {})[title] = own
+            probabilities[setting] = float(result.test.probabilities[result.test.image_ids.index(image_id), column])
         pixels = films.pixels(image_id)
         grey = pixels if pixels.ndim == 2 else np.round(pixels.mean(axis=2)).astype(np.uint8)
         geometry = geometries[image_id]
         examples.append(Example(image_id, label, grey, geometry, region, grids, scores, probabilities, flags))
-    method = next(iter(maps.values())).methods[0]
-    listed = write_gallery(folder, examples, method=method, rule=rule)
+    methods = " · ".join(next(iter(maps.values())).methods)
+    listed = write_gallery(folder, examples, method=methods, rule=rule)
     return [listed, *(folder / name for name in _pictures(json.loads(listed.read_text("utf-8"))["examples"]))]
+
+
+def _title(maps: SaliencyMaps, method: int, layer: str) -> str:
+    if len(maps.methods) == 1:
+        return layer
+    return f"{maps.methods[method]} {layer}" if maps.has_depth[method] else maps.methods[method]
+
+
+def _scores(rows: pl.DataFrame) -> dict[tuple[str, str, str], dict[str, float]]:
+    """(setting, method, layer) -> scores of one image's maps for one label."""
+    return {
+        (r["setting"], r["method"], r["layer"]): {"hit": r["hit_rate"], "lift": r["lift"], "iou": r["iou"]}
+        for r in rows.iter_rows(named=True)
+    }
 
 
 def _pictures(entries: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -72,17 +91,3 @@ def _pictures(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         maps = (path for layers in entry["maps"].values() for path in layers.values())
         named |= dict.fromkeys(path for path in (entry["image"], entry["region"], *maps) if path is not None)
     return list(named)
-
-
-def _own_scores(
-    maps: Mapping[str, SaliencyMaps],
-    annotations: Annotations,
-    geometries: Mapping[str, Geometry],
-    films: Films,
-    label: str,
-) -> dict[str, dict[str, float]]:
-    """Layer -> scores of one image's maps for one label."""
-    method = next(iter(maps.values())).methods[0]
-    table = localization_table(maps, annotations, geometries, films.patients)
-    rows = table.filter((pl.col("label") == label) & (pl.col("method") == method) & (pl.col("setting") != "baseline"))
-    return {r["layer"]: {"hit": r["hit_rate"], "lift": r["lift"], "iou": r["iou"]} for r in rows.to_dicts()}

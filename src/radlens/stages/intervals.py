@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from radlens.core.cohort import Cohort
@@ -13,13 +14,18 @@ from radlens.core.errors import SpecError, unknown_name
 from radlens.core.store import fingerprint, source_digest
 from radlens.evaluate.resampling.bootstrap import Intervals, bootstrap
 from radlens.evaluate.resampling.exact import exact_intervals
+from radlens.evaluate.resampling.label_bands import band_intervals, bands_of
 from radlens.evaluate.resampling.paired import paired_differences
-from radlens.evaluate.resampling.power import power_statement
+from radlens.evaluate.resampling.power_table import power_table
 from radlens.evaluate.resampling.setting_scores import SettingScores
+from radlens.evaluate.seed_ensemble import seed_ensemble
+from radlens.evaluate.seed_ensemble_table import SeedGroup, seed_ensemble_table
 from radlens.evaluate.subgroups import subgroup_table, subgroups_of
 from radlens.evaluate.tables import SettingResult
+from radlens.evaluate.thresholds import decide
+from radlens.stages.adapt import FIXED, thresholds_on_validation
 from radlens.stages.context import Context
-from radlens.stages.evaluate import write_csv
+from radlens.stages.evaluate import seed_groups, write_csv
 
 _PERMUTATIONS = 1000
 _SUBGROUP_REPLICATES = 400
@@ -33,7 +39,8 @@ def scores_of(results: Sequence[SettingResult]) -> list[SettingScores]:
 
 
 def write_intervals(context: Context, cohort: Cohort, results: Sequence[SettingResult]) -> None:
-    """`tables/` intervals, exact_intervals, differences, power and subgroups; nothing where replicates is 0."""
+    """`tables/` intervals, exact_intervals, differences, power, subgroups and, where a setting has several seeds,
+    seed_ensemble; nothing where replicates is 0."""
     asked = context.spec.evaluate
     if asked.replicates == 0:
         return
@@ -48,18 +55,30 @@ def write_intervals(context: Context, cohort: Cohort, results: Sequence[SettingR
 
     def make() -> Iterable[Path]:
         scores, vocabulary, seed = scores_of(results), cohort.vocabulary, context.spec.seed
+        groups = _seed_groups(context, cohort, results)
+        together = [*scores, *(each for group in groups for each in group.scores())]
         with context.tell.bar("resampling patients") as progress:
-            known = bootstrap(scores, vocabulary, replicates=asked.replicates, seed=seed, progress=progress)
-        tables = {"intervals": known.table, "exact_intervals": exact_intervals(scores, vocabulary)}
+            known = bootstrap(together, vocabulary, replicates=asked.replicates, seed=seed, progress=progress)
+        tables = {
+            "intervals": _intervals(known, scores, cohort),
+            "exact_intervals": exact_intervals(scores, vocabulary),
+        }
+        if groups:
+            tables["seed_ensemble"] = pl.concat(seed_ensemble_table(group, known, seed) for group in groups)
         if len(scores) > 1:
             context.tell.say("comparing settings")
             tables["differences"] = _differences(scores, cohort, known, seed)
-        tables["power"] = _power(scores[0], cohort)
-        groups = subgroups_of(test, asked.subgroups)
-        if groups:
-            context.tell.say(f"comparing groups by {', '.join(groups)}")
+        tables["power"] = pl.concat(
+            power_table(
+                r.setting, vocabulary.names, r.test.targets, r.val.targets, decide(r.val.probabilities, r.thresholds)
+            )
+            for r in results
+        )
+        subgroups = subgroups_of(test, asked.subgroups)
+        if subgroups:
+            context.tell.say(f"comparing groups by {', '.join(subgroups)}")
             replicates = min(asked.replicates, _SUBGROUP_REPLICATES)
-            tables["subgroups"] = subgroup_table(scores, groups, vocabulary, replicates=replicates, seed=seed)
+            tables["subgroups"] = subgroup_table(scores, subgroups, vocabulary, replicates=replicates, seed=seed)
         for name, table in tables.items():
             write_csv(folder / f"{name}.csv", table)
         return [folder / f"{name}.csv" for name in tables]
@@ -79,21 +98,29 @@ def _differences(scores: Sequence[SettingScores], cohort: Cohort, known: Interva
     return pl.concat([*tested, paired_differences(others, cohort.vocabulary, permutations=0, **common)])
 
 
-def _power(scores: SettingScores, cohort: Cohort) -> pl.DataFrame:
-    """A row a label: what its number of test positives can show."""
-    targets = scores.inputs.targets
-    rows = []
-    for column, label in enumerate(cohort.vocabulary.names):
-        positives, negatives = int((targets[:, column] == 1).sum()), int((targets[:, column] == 0).sum())
-        rows.append(
-            {
-                "label": label,
-                "test_positives": positives,
-                "test_negatives": negatives,
-                "statement": power_statement(positives, negatives),
-            }
-        )
-    return pl.DataFrame(rows)
+def _intervals(known: Intervals, scores: Sequence[SettingScores], cohort: Cohort) -> pl.DataFrame:
+    """The intervals of the settings; then, with scope `band`, of means over labels as common in training."""
+    train_positives = (cohort.targets()[cohort.where("train")] == 1).sum(axis=0)
+    bands = band_intervals(known, bands_of(cohort.vocabulary.names, train_positives))
+    own = pl.col("setting").is_in([one.setting for one in scores])
+    return pl.concat([known.table, bands], how="diagonal").filter(own)
+
+
+def _seed_groups(context: Context, cohort: Cohort, results: Sequence[SettingResult]) -> list[SeedGroup]:
+    """The settings that were fitted with several seeds, each with its mean and that one's thresholds."""
+    named = {result.setting: result for result in results}
+    found = []
+    for setting, titles in seed_groups(context.spec).items():
+        members = tuple(named[title] for title in titles)
+        fixed = {rule for member in members for rule in member.threshold_rules} == {FIXED}
+        if fixed:
+            thresholds = np.mean([member.thresholds for member in members], axis=0)
+        else:
+            validation = seed_ensemble([member.val.probabilities for member in members]).mean
+            thresholds, _ = thresholds_on_validation(context, cohort, validation)
+        together = seed_ensemble([member.test.probabilities for member in members])
+        found.append(SeedGroup(setting, members, together, thresholds))
+    return found
 
 
 def _check_columns(columns: Sequence[str] | None, test: pl.DataFrame) -> None:

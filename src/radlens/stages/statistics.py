@@ -15,6 +15,7 @@ from radlens.evaluate.calibration.fit import fit_calibration
 from radlens.evaluate.calibration.recalibration import recalibration_table
 from radlens.evaluate.calibration.reliability import reliability_table
 from radlens.evaluate.conformal import conformal_table
+from radlens.evaluate.distance_table import TrainDistances, distance_table, train_distances
 from radlens.evaluate.log_odds import to_logits
 from radlens.evaluate.metrics.by_frequency import by_frequency
 from radlens.evaluate.scoring import score
@@ -27,7 +28,8 @@ _BANDS = ("f1", "auroc", "average_precision")
 
 
 def write_statistics(context: Context, cohort: Cohort, results: Sequence[SettingResult]) -> None:
-    """`tables/` calibration, calibration_error, recalibration, reliability, conformal, selective and frequency."""
+    """`tables/` calibration, calibration_error, recalibration, reliability, conformal, selective, frequency and
+    distance_to_train."""
     folder = context.run.folder / "tables"
     spec = context.spec
     keys = [stage.key for name, stage in context.run.stages.items() if name.startswith("setting:")]
@@ -52,6 +54,7 @@ def _tables(
     context: Context, cohort: Cohort, results: Sequence[SettingResult], progress: Callable[[int, int], None]
 ) -> Mapping[str, pl.DataFrame]:
     labels, seed, alpha = cohort.vocabulary.names, context.spec.seed, context.spec.evaluate.alpha
+    spaces: dict[str, tuple[TrainDistances, ...]] = {}
     train_positives = (cohort.targets()[cohort.where("train")] == 1).sum(axis=0)
     found: dict[str, list[pl.DataFrame]] = {}
 
@@ -91,5 +94,10 @@ def _tables(
         values = score(result.inputs(), "label")
         bands = {name: np.asarray(values[name]) for name in _BANDS if name in values}
         add("frequency", result.setting, by_frequency(bands, train_positives))
+        if result.train_embeddings is not None:
+            if result.embedding_key not in spaces:
+                spaces[result.embedding_key] = train_distances(result.train_embeddings(), val, test, seed)
+            told = distance_table(result.setting, spaces[result.embedding_key], val, test, result.thresholds, seed)
+            found.setdefault("distance_to_train", []).append(told)
         progress(done, len(results))
     return {name: pl.concat(tables, how="diagonal_relaxed") for name, tables in found.items()}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from radlens.adapt.objective.loss import Loss
+from radlens.adapt.objective.sigmoid_form import SigmoidForm
 
 LEAST = 1e-30
 
@@ -23,6 +25,15 @@ def _focused_derivative(signed: Tensor, gamma: float) -> Tensor:
     wrong = torch.sigmoid(-signed)
     right_log = (1 - wrong).mul_(softplus(-signed))
     return torch.add(wrong, right_log, alpha=gamma).mul_(wrong**gamma).neg_()
+
+
+def _form(
+    labels: int, weight: tuple[float, float], gamma: tuple[float, float], clip: tuple[float, float]
+) -> SigmoidForm:
+    """weight * -m^gamma log(1 - m), m = max(w - clip, 0) and w the probability of what is wrong; of targets 0 and 1."""
+    sign = np.array([[1.0], [-1.0]]).repeat(labels, axis=1)
+    factor = sign * np.array(weight)[:, None]
+    return SigmoidForm(sign, np.zeros_like(sign), factor, np.array(gamma), np.array(clip))
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,9 @@ class FocalLoss(Loss):
     def derivatives(self, logits: Tensor, targets: Tensor) -> Tensor:
         sign = 2 * targets - 1
         return self._alpha(targets) * sign * _focused_derivative(sign * logits, self.gamma)
+
+    def sigmoid_form(self, labels: int) -> SigmoidForm:
+        return _form(labels, (1 - self.alpha, self.alpha), (self.gamma, self.gamma), (0.0, 0.0))
 
     def _alpha(self, targets: Tensor) -> Tensor:
         return (1 - self.alpha) + (2 * self.alpha - 1) * targets
@@ -76,6 +90,9 @@ class AsymmetricLoss(Loss):
             inner = torch.log(rest).div_(shifted).mul_(-self.gamma_neg).add_(rest.reciprocal())
             negative = inner.mul_(shifted**self.gamma_neg).mul_(kept).mul_(probability - probability**2)
         return torch.lerp(negative, positive, targets)
+
+    def sigmoid_form(self, labels: int) -> SigmoidForm:
+        return _form(labels, (1.0, 1.0), (self.gamma_neg, self.gamma_pos), (self.clip, 0.0))
 
     def _shifted(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """1 where m > 0, else 0; m; 1 - m. Where m is 0 the latter two are constants whose powers are finite."""

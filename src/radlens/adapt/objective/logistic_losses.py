@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from radlens.adapt.objective.loss import Counts, Loss
+from radlens.adapt.objective.sigmoid_form import SigmoidForm
 
 Doubles = npt.NDArray[np.float64]
 
@@ -53,6 +54,10 @@ class LogisticLoss(Loss):
     def derivatives(self, logits: Tensor, targets: Tensor) -> Tensor:
         weight, slope, offset = self._chosen(logits, targets)
         return weight * slope * (torch.sigmoid(slope * logits + offset) - targets)
+
+    def sigmoid_form(self, labels: int) -> SigmoidForm:
+        sign = np.array([[1.0], [-1.0]])
+        return SigmoidForm(sign * self.slope, sign * self.offset, sign * self.weight * self.slope)
 
     def _chosen(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         weight, slope, offset = (torch.where(targets > 0, x[1], x[0]) for x in self.table(logits))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from radlens.adapt.objective.sigmoid_form import SigmoidForm
 from radlens.core.errors import DataError
 from radlens.core.parts import Floats
 
@@ -59,6 +60,10 @@ class Loss(abc.ABC):
     @abc.abstractmethod
     def derivatives(self, logits: Tensor, targets: Tensor) -> Tensor:
         """d values / d logits in closed form, for a caller that writes its own gradient."""
+
+    @abc.abstractmethod
+    def sigmoid_form(self, labels: int) -> SigmoidForm:
+        """The same by the numbers of `SigmoidForm`, but for a weight that an entry has from its image's targets."""
 
     def at(self, progress: float) -> Loss:
         """The loss as it is when `progress` (0 at the start, 1 at the end) of the planned training is done."""

@@ -2,6 +2,7 @@
 
 from .case import Case, draw_case
 from .labels import FINDINGS, LABELS
+from .planted import Planted, is_planted, plant
 from .render import Phantom, render, render_many
 from .site import SHIFTED, SOURCE, Site
 
@@ -12,8 +13,11 @@ __all__ = [
     "SOURCE",
     "Case",
     "Phantom",
+    "Planted",
     "Site",
     "draw_case",
+    "is_planted",
+    "plant",
     "render",
     "render_many",
 ]

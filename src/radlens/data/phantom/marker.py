@@ -4,6 +4,7 @@ import numpy as np
 
 from .blur import F32
 from .site import Site
+from .thorax import Mask
 
 _FONT = {
     "A": "01110 10001 10001 11111 10001 10001 10001",
@@ -33,6 +34,29 @@ _FONT = {
     "Y": "10001 10001 01010 00100 00100 00100 00100",
     "Z": "11111 00001 00010 00100 01000 10000 11111",
 }
+_SHAPES = {
+    "arrow": "00100 01110 11111 00100 00100 00100 00100",
+    "disc": "0011100 0111110 1111111 1111111 1111111 0111110 0011100",
+}
+_LONGEST = 4
+
+
+def lettering(mark: str) -> Mask:
+    """The bitmap (7, width) of one to four capital letters, side by side, or of a shape: `arrow`, `disc`.
+
+    Raises ValueError for anything else.
+    """
+    if mark in _SHAPES:
+        return _bitmap(_SHAPES[mark])
+    if not 1 <= len(mark) <= _LONGEST or not set(mark) <= _FONT.keys():
+        shapes = ", ".join(_SHAPES)
+        raise ValueError(f"a mark is one to {_LONGEST} capital letters or one of {shapes}; found {mark!r}.")
+    glyphs = [np.pad(_bitmap(_FONT[letter]), ((0, 0), (0, 1))) for letter in mark]
+    return np.concatenate(glyphs, axis=1)[:, :-1]
+
+
+def _bitmap(rows: str) -> Mask:
+    return np.array([[cell == "1" for cell in row] for row in rows.split()])
 
 
 def burn_marker(grey: F32, site: Site, rng: np.random.Generator) -> None:

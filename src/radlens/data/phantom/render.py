@@ -61,10 +61,12 @@ class Phantom(Case):
 
     pixels  uint8 (size, size), bright where the beam is absorbed
     masks   present finding -> bool (size, size), True where the finding was drawn
+    lungs   bool (size, size), True on both lungs beside heart and mediastinum
     """
 
     pixels: npt.NDArray[np.uint8]
     masks: dict[str, Mask]
+    lungs: Mask
 
 
 def render(
@@ -118,6 +120,7 @@ def render(
         **known,
         pixels=quantise(grey),
         masks={name: masks[name] & seen for name in FINDINGS if name in masks},
+        lungs=scene.thorax.open_field & seen,
     )
 
 
@@ -127,18 +130,18 @@ def render_many(
     site: Site,
     size: int = 256,
     workers: int = 1,
+    suppress: Collection[str] = frozenset(),
 ) -> Iterator[Phantom]:
     """Render images in the order of `indices`, in `workers` processes (1 or less: in this one)."""
+    jobs = [(seed, index, site, size, frozenset(suppress)) for index in indices]
     if workers <= 1:
-        for index in indices:
-            yield render(seed, index, site, size)
+        yield from map(_render_job, jobs)
         return
-    jobs = [(seed, index, site, size) for index in indices]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         yield from pool.map(_render_job, jobs, chunksize=8)
 
 
-def _render_job(job: tuple[int, int, Site, int]) -> Phantom:
+def _render_job(job: tuple[int, int, Site, int, frozenset[str]]) -> Phantom:
     return render(*job)
 
 

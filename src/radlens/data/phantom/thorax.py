@@ -36,6 +36,12 @@ class Thorax:
     tube: F32
     bubble: F32
 
+    @property
+    def open_field(self) -> Mask:
+        """The lungs as they are outlined on a film: no heart before them, little mediastinum or hilum."""
+        field: Mask = (self.lung > 0.5) & (self.heart <= 0) & (self.centre < 2.0)
+        return field
+
 
 def build_thorax(a: Anatomy, grid: Grid) -> Thorax:
     """Path lengths through the soft tissue of a patient."""

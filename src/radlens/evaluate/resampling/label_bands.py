@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from radlens.core.errors import SpecError, unknown_name
 from radlens.core.undefined import mean_of_defined
+from radlens.evaluate.metrics.by_frequency import by_frequency
 from radlens.evaluate.resampling.bootstrap import Intervals, ends
 from radlens.evaluate.resampling.estimable import LEAST, MOST_UNDEFINED
 from radlens.evaluate.resampling.weighted_metrics import LABEL_METRICS
+
+
+def bands_of(labels: Sequence[str], train_positives: npt.NDArray[np.int64]) -> dict[str, tuple[str, ...]]:
+    """Band of `by_frequency` -> its labels, rarest band first; bands without labels are left out."""
+    alone = np.where(np.eye(len(labels), dtype=np.bool_), 1.0, np.nan)
+    table = by_frequency(dict(zip(labels, alone, strict=True)), train_positives)
+    inside = {row["band"]: tuple(x for x in labels if row[f"{x}_labels_counted"]) for row in table.to_dicts()}
+    return {band: own for band, own in inside.items() if own}
 
 
 def band_intervals(

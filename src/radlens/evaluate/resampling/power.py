@@ -109,17 +109,24 @@ def power_statement(
         confidence=confidence,
         power=power,
     )
+    return in_words(figures)
+
+
+def in_words(figures: Power | None) -> str:
+    """What `power_of_f1` gave as the sentence of `power_statement`."""
     if figures is None:
         return "0 test positives: nothing can be said of F1"
     digits = 3 if figures.high - figures.low < 0.05 else 2
-    low, high, difference = (_short(x, digits) for x in (figures.low, figures.high, figures.difference))
+    low, high, difference = (short_share(x, digits) for x in (figures.low, figures.high, figures.difference))
+    positives = figures.positives
     head = f"{positives} test positive{'s' if positives > 1 else ''}: F1 interval {low} to {high}"
     if np.isnan(figures.difference):
         return f"{head}; no difference could be seen"
     return f"{head}; a difference below {difference} could not be seen"
 
 
-def _short(share: float, digits: int) -> str:
+def short_share(share: float, digits: int = 2) -> str:
+    """.62 for 0.62."""
     return f"{share:.{digits}f}".removeprefix("0")
 
 
