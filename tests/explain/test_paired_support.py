@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
-from radlens.explain.paired_support import holm, sign_flip_p, support
+from radlens.core.holm import holm
+from radlens.explain.paired_support import sign_flip_p, support
 
 
 def slow_holm(p: list[float]) -> list[float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from radlens.core.holm import holm
 from radlens.core.patient_means import PatientMeans, patient_means
 from radlens.core.patient_weights import block_size, swap_weights
 
@@ -78,12 +79,3 @@ def sign_flip_p(
     for swap in swap_weights(len(names), permutations, seed, block_size(len(names))):
         as_far += (np.abs((1 - 2 * swap.T.astype(np.float64)) @ sums) >= observed).sum(axis=0)
     return np.where(defined.any(axis=0), (as_far + 1) / (permutations + 1), np.nan)
-
-
-def holm(p: Array) -> Array:
-    """Adjusted p (M,); NaN stays NaN and is no test. Holm, Scandinavian Journal of Statistics 6 (1979) 65-70."""
-    adjusted = np.full(len(p), np.nan)
-    order = np.argsort(p, kind="stable")[: int((~np.isnan(p)).sum())]
-    steps = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * steps), 1.0)
-    return adjusted

@@ -10,7 +10,8 @@ from radlens.core.patient_means import patient_means
 from radlens.core.regions import SaliencyMaps
 from radlens.explain.trust import lift
 from radlens.explain.trust.evidence import evidence
-from radlens.explain.trust.lift import Comparison, answers, decisive, lift_check
+from radlens.explain.trust.lift import lift_check
+from radlens.explain.trust.paired import Comparison, answers, decisive
 from radlens.explain.trust.text_controls import NO_TEXT
 from radlens.explain.trust.verdict import CARDS, DEFINITIONS, FLAGS, NEEDED, VERDICTS, map_flags, trust_cards
 

@@ -2,7 +2,7 @@
 
 from radlens.evaluate.resampling.bootstrap import Intervals, bootstrap
 from radlens.evaluate.resampling.exact import clopper_pearson, exact_intervals
-from radlens.evaluate.resampling.holm import holm
+from radlens.core.holm import holm
 from radlens.evaluate.resampling.label_bands import band_intervals
 from radlens.evaluate.resampling.paired import paired_differences
 from radlens.evaluate.resampling.power import Power, power_of_f1, power_statement

@@ -14,8 +14,8 @@ from radlens.core.regions import SaliencyMaps
 from radlens.explain.maps import CONSTANT
 from radlens.explain.trust.curves import DELETION, INSERTION, ROAD, area
 from radlens.explain.trust.evidence import evidence
-from radlens.explain.trust.lift import Answer, Comparison, answers, decisive
-from radlens.explain.trust.targets import ALL, Target, target_groups
+from radlens.explain.trust.paired import Answer, Comparison, answers, decisive
+from radlens.explain.trust.targets import ALL, Target, rows_of_labels
 
 Array = npt.NDArray[np.float64]
 MAP, RANDOM, PRIOR = "map", "random", "prior"
@@ -86,7 +86,7 @@ def evidence_table(
     for check, curves in drawn.items():
         falling = check != INSERTION
         own = curves.changes(curves.maps, falling=falling)
-        for label, chosen in target_groups(targets):
+        for label, chosen in rows_of_labels([label for _, label in targets]).items():
             prior = "the label's mean region" if label in with_prior else "a spot at the centre"
             names = {"random order": curves.random, "the prior map" if label == ALL else prior: curves.prior}
             each = []
@@ -108,7 +108,7 @@ def curve_table(
     """Mean curves with the columns of `CURVES`."""
     rows: list[dict[str, object]] = []
     for check, curves in drawn.items():
-        for label, chosen in target_groups(targets):
+        for label, chosen in rows_of_labels([label for _, label in targets]).items():
             means: list[tuple[str, str | None, str | None, Array]] = [
                 (RANDOM, None, None, curves.random[chosen].mean(axis=0)),
                 (PRIOR, None, None, curves.prior[chosen].mean(axis=0)),

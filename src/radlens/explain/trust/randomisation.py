@@ -21,7 +21,8 @@ from radlens.core.undefined import quotient
 from radlens.explain.maps import saliency_maps
 from radlens.explain.sites import random_direction, random_tokens
 from radlens.explain.trust.evidence import evidence
-from radlens.explain.trust.lift import Answer, Comparison, answers, rows_of_labels
+from radlens.explain.trust.paired import Answer, Comparison, answers
+from radlens.explain.trust.targets import rows_of_labels
 
 Array = npt.NDArray[np.float64]
 Batches = Sequence[Tensor | npt.NDArray[np.float32]]

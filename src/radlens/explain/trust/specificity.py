@@ -13,7 +13,8 @@ from radlens.core.undefined import mean_of_defined, quotient
 from radlens.explain.baselines import Grid, region_on_grid
 from radlens.explain.region_pixels import region_pixels
 from radlens.explain.trust.evidence import evidence
-from radlens.explain.trust.lift import Answer, Comparison, answers, rows_of_labels
+from radlens.explain.trust.paired import Answer, Comparison, answers
+from radlens.explain.trust.targets import rows_of_labels
 
 Array = npt.NDArray[np.float64]
 CHECK = "class-specific"

@@ -20,9 +20,9 @@ from radlens.explain.baselines import other_patients
 from radlens.explain.maps import saliency_maps
 from radlens.explain.passes import Precision
 from radlens.explain.trust.evidence import evidence
-from radlens.explain.trust.lift import Answer, Comparison, answers, decisive
+from radlens.explain.trust.paired import Answer, Comparison, answers, decisive
 from radlens.explain.trust.shifts import Shift, enlarged, half_a_patch, overlap, with_shifts
-from radlens.explain.trust.targets import Target, check_targets, target_groups
+from radlens.explain.trust.targets import Target, check_targets, rows_of_labels
 
 Array = npt.NDArray[np.float64]
 STABILITY, SEEDS = "stability", "seeds"
@@ -174,7 +174,7 @@ def _table(
     """figures: (T, K) of the targets' own maps, and between images."""
     own, between = figures
     rows: list[dict[str, object]] = []
-    for label, chosen in target_groups(targets):
+    for label, chosen in rows_of_labels([label for _, label in targets]).items():
         patients = [patient_of[targets[at][0]] for at in chosen]
         comparisons = (
             Comparison("maps of other patients", own[chosen], between[chosen]),

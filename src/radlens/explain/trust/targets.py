@@ -17,14 +17,12 @@ ALL = "all"
 """The label of rows that take all targets together, each with the same weight."""
 
 
-def target_groups(targets: Sequence[Target]) -> Iterator[tuple[str, list[int]]]:
-    """Each label with the places of its targets, then `ALL` with all of them; nothing for no target."""
-    of_label: dict[str, list[int]] = {}
-    for at, (_, label) in enumerate(targets):
-        of_label.setdefault(label, []).append(at)
-    yield from of_label.items()
-    if targets:
-        yield ALL, list(range(len(targets)))
+def rows_of_labels(labels: Sequence[str]) -> dict[str, list[int]]:
+    """Labels of image-label pairs (N,) -> label -> its rows, then `ALL` -> every row; empty for none."""
+    found: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        found.setdefault(label, []).append(row)
+    return found | ({ALL: list(range(len(labels)))} if labels else {})
 
 
 def check_targets(targets: Sequence[Target], image_ids: Collection[str], labels: Collection[str]) -> None:

@@ -18,8 +18,9 @@ from radlens.explain.localization_table import ALL
 from radlens.explain.maps import saliency_maps
 from radlens.explain.sentences import sentence_classifier
 from radlens.explain.trust.evidence import evidence
-from radlens.explain.trust.lift import Answer, Comparison, answers, decisive, rows_of_labels
+from radlens.explain.trust.paired import Answer, Comparison, answers, decisive
 from radlens.explain.trust.specificity import energy_on_grid
+from radlens.explain.trust.targets import rows_of_labels
 
 Array = npt.NDArray[np.float64]
 CHECK = "text"

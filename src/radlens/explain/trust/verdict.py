@@ -10,12 +10,13 @@ import polars as pl
 from radlens.core.regions import SaliencyMaps
 from radlens.explain.localization_table import ALL
 from radlens.explain.maps import CONSTANT, LABEL_INVARIANT
-from radlens.explain.trust import curves, lift, randomisation, specificity, text_controls
+from radlens.explain.trust import curves, lift, randomisation, specificity, stability, text_controls
+from radlens.explain.trust.stability import FLOOR
 
 BELIEVABLE, NOT_SHOWN, CONTRADICTED, REFUSED = "may be believed", "not shown", "contradicted", "refused"
 VERDICTS = (BELIEVABLE, NOT_SHOWN, CONTRADICTED, REFUSED)
 FAITHFUL = curves.CHECKS
-STABLE = "stability"
+STABLE = stability.STABILITY
 NEEDED = (lift.CHECK, *FAITHFUL, randomisation.CHECK, specificity.CHECK, STABLE, text_controls.CHECK)
 """Checks that a map must have been put to, in the order of a sentence."""
 FAITHFUL_NEEDED = 2
@@ -168,6 +169,35 @@ DEFINITIONS: list[dict[str, object]] = [
         f"all weights were permuted inside their tensors, {randomisation.DRAWS} times at most, each for its own "
         f"patients; may fall to -{randomisation.MARGIN:g}.",
         "Adebayo et al., NeurIPS 2018, section 3",
+    ),
+    _definition(
+        "deletion",
+        "Mean fall of the logit while the patches are blurred one after another, the highest of the map first - the "
+        "same in random order, and - the same in the order of the label's mean region; the nearer of the two is shown.",
+        "METHODS section 6; Petsiuk et al., BMVC 2018, on logits",
+    ),
+    _definition(
+        "insertion",
+        "Mean rise of the logit while the patches are put back on the blurred image in the order of the map - the same "
+        "for the two other orders.",
+        "METHODS section 6; Petsiuk et al., BMVC 2018, on logits",
+    ),
+    _definition(
+        "road",
+        "As deletion, but what is removed is filled in from what is left, so that the hole itself shows less.",
+        "Rong et al., ICML 2022",
+    ),
+    _definition(
+        "stability",
+        f"Likeness (Spearman) between the map of an image and that of the same image moved by half a patch - likeness "
+        f"to another patient's map, and - {FLOOR:g}.",
+        "METHODS section 6",
+    ),
+    _definition(
+        "seeds",
+        f"Likeness (Spearman) between the maps of two trainings from different seeds - likeness to another patient's "
+        f"map, and - {FLOOR:g}; only where a setting was fitted with several seeds.",
+        "METHODS section 6",
     ),
     _definition(
         "class-specific",
