@@ -19,12 +19,13 @@ from radlens.core.store import Cache, default_cache
 from radlens.draws import run_draws
 from radlens.models.loading import resolve
 from radlens.progress import Teller
-from radlens.stages.adapt import Learning, fit_settings
+from radlens.stages.adapt import fit_settings
 from radlens.stages.cohort import missing, read_cohort, refuse_empty, save_evidence, skipped, split_cohort
 from radlens.stages.context import Context
 from radlens.stages.embed import embed_images, embed_texts, embedding_key
 from radlens.stages.evaluate import write_tables
 from radlens.stages.explain import explain
+from radlens.stages.fitted import Learning
 from radlens.stages.intervals import write_intervals
 from radlens.stages.label import labeler_of
 from radlens.stages.plan import plan_explanation

@@ -23,9 +23,9 @@ from radlens.evaluate.seed_ensemble_table import SeedGroup, seed_ensemble_table
 from radlens.evaluate.subgroups import subgroup_table, subgroups_of
 from radlens.evaluate.tables import SettingResult
 from radlens.evaluate.thresholds import decide
-from radlens.stages.adapt import FIXED, thresholds_on_validation
 from radlens.stages.context import Context
 from radlens.stages.evaluate import seed_groups, write_csv
+from radlens.stages.fitted import FIXED, thresholds_on_validation
 
 _PERMUTATIONS = 1000
 _SUBGROUP_REPLICATES = 400
