@@ -16,7 +16,7 @@ from radlens.explain.depth_matrix import depth_matrix
 from radlens.explain.false_alarms import false_alarm_table
 from radlens.explain.localization_table import localization_of_pairs, localization_sizes
 from radlens.explain.map_similarity import map_similarity_table
-from radlens.explain.pair_scores import pair_scores
+from radlens.explain.pair_scores import SCHEMA, pair_scores
 from radlens.explain.table_definitions import DEPTH_MATRIX, FALSE_ALARMS, MAP_SIMILARITY
 from radlens.explain.tuned_thresholds import tuned_thresholds
 from radlens.stages.context import Context
@@ -79,7 +79,7 @@ def score_maps(
     run.stage("localization", key, make)
     if known is None or not known.regions:
         return None
-    return pl.read_csv(folder / f"{_PAIRS}.csv", schema_overrides={"image_id": pl.String, "patient_id": pl.String})
+    return pl.read_csv(folder / f"{_PAIRS}.csv", schema=SCHEMA)
 
 
 def _present(cohort: Cohort, image_ids: Iterable[str]) -> dict[str, dict[str, bool | None]]:
