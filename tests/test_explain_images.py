@@ -252,7 +252,7 @@ def test_verdicts_of_the_run_stand_beside_the_labels(
     assert "has no trust card" in (tmp_path / "without" / "explain.html").read_text("utf-8")
     card.parent.mkdir()
     rows = ["linear-probe,grad-cam,-3,Mass,not shown,lift <0.9> below 1.6", "zero-shot,grad-cam,-1,Mass,wrong,no"]
-    card.write_text("\n".join(["setting,method,layer,label,verdict,reasons", *rows]))
+    card.write_text("\n".join(["setting,method,layer,label,verdict,reason", *rows]))
     explain_images(folder, films[:1], wanted, tmp_path / "out", tell)
     page = (tmp_path / "out" / "explain.html").read_text("utf-8")
     assert page.count("trust: not shown") == 1 and "lift &lt;0.9&gt; below 1.6" in page and "wrong" not in page
@@ -260,7 +260,7 @@ def test_verdicts_of_the_run_stand_beside_the_labels(
     maps = told(tmp_path / "out")["images"][0]["labels"][0]["maps"]
     assert "verdict" not in maps[0] and maps[1]["verdict"] == "not shown"
     card.write_text("setting,method,layer,label,verdict\n")
-    with pytest.raises(StoreError, match=r"trust_cards\.csv has no column 'reasons'"):
+    with pytest.raises(StoreError, match=r"trust_cards\.csv has no column 'reason'"):
         explain_images(folder, films[:1], wanted, tmp_path / "other", tell)
 
 

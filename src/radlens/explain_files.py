@@ -99,7 +99,7 @@ class ExplainFiles:
         column, drawn = self.columns[at], label.maps[at]
         record: dict[str, Any] = {"method": column.method, "layer": column.layer or None, "flag": drawn.flag or None}
         if drawn.verdict is not None:
-            record |= {"verdict": drawn.verdict.verdict, "reasons": drawn.verdict.reasons}
+            record |= {"verdict": drawn.verdict.verdict, "reason": drawn.verdict.reason}
         if drawn.flag:
             return record
         parts = (self.stems[image], self.words[label.name], column.method, column.layer or "all")

@@ -219,7 +219,7 @@ def test_layer_decay_moves_deep_layers_less(task: AdaptationTask) -> None:
 def test_a_tower_without_blocks_trains_whole_with_its_statistics_frozen(
     miniature_parts: dict[str, Any], tmp_path: Path
 ) -> None:
-    vision = {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64}
+    vision = {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64}
     encoder = TOY["read_encoder"](miniature_parts["build_miniature"](tmp_path / "resnet", vision=vision))
     task = without_positives_in_validation(TOY["make_task"](encoder, None, 12, 6))
     names = FineTune(**SHORT).fit(task).image_tensors

@@ -1,4 +1,4 @@
-"""Methods on other towers: open_clip's transformer against timm's of the same weights; refusals; nothing left over."""
+"""Methods on other towers: open_clip's and transformers' against timm's of the same weights; refusals."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from open_clip.transformer import VisionTransformer as OpenClipVisionTransformer
 from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel
 
 from radlens.core.classifier import Classifier, Head
 from radlens.core.errors import ExplainError
@@ -21,6 +22,9 @@ from radlens.explain.attention import recorder, stepping_into
 from radlens.explain.drawing import Drawing, methods_named
 from radlens.explain.maps import saliency_maps
 from radlens.explain.sites import resolve_sites
+from radlens.models.encoder import OpenClipEncoder
+from radlens.models.transformers_clip import ImageBlock
+from radlens.models.transformers_tower import TransformersClip
 
 EVERY = tuple(parts("saliency"))
 OF_ATTENTION = ("attention-rollout", "grad-eclip", "gradient-attention", "legrad", "value-map")
@@ -73,24 +77,54 @@ class OpenClipTower(nn.Module):
         return self.visual._pool(tokens)[0] @ self.visual.proj
 
 
+def transformers_tower(timm_encoder: Any) -> Any:
+    """transformers' vision tower behind the `Encoder` protocol, with the weights of a timm one."""
+    sizes = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
+    vision = sizes | {"image_size": 64, "patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
+    text = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 10}
+    config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)
+    config._attn_implementation = "sdpa"
+    clip = CLIPModel(config).eval()
+    own, trunk = clip.vision_model, timm_encoder.trunk
+    for index, other in enumerate(trunk.blocks):
+        own.encoder.layers[index] = block = ImageBlock(config.vision_config)
+        pairs = [(block.layer_norm1, other.norm1), (block.layer_norm2, other.norm2)]
+        pairs += [(block.self_attn.out_proj, other.attn.proj), (block.mlp.fc1, other.mlp.fc1)]
+        for one, two in (*pairs, (block.mlp.fc2, other.mlp.fc2)):
+            one.load_state_dict(two.state_dict())
+        parts = (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj)
+        weights, biases = other.attn.qkv.weight.chunk(3), other.attn.qkv.bias.chunk(3)
+        for one, weight, bias in zip(parts, weights, biases, strict=True):
+            one.load_state_dict({"weight": weight, "bias": bias})
+    own.pre_layrnorm.load_state_dict(trunk.norm_pre.state_dict())
+    own.post_layernorm.load_state_dict(trunk.norm.state_dict())
+    clip.visual_projection.load_state_dict(timm_encoder.projection.state_dict())
+    with torch.no_grad():
+        own.embeddings.class_embedding.copy_(trunk.cls_token[0, 0])
+        own.embeddings.position_embedding.weight.copy_(trunk.pos_embed[0])
+        own.embeddings.patch_embedding.weight.copy_(trunk.patch_embed.proj.weight)
+    told = {"name": "transformers-vit", "fingerprint": "test", "dimension": 16}
+    return OpenClipEncoder(TransformersClip(clip.eval()), lambda texts: torch.zeros(0), timm_encoder.transform, told, 0)
+
+
+MAKERS: dict[str, Callable[[Any], Any]] = {"open_clip": OpenClipTower, "transformers": transformers_tower}
+
+
 def draw(classifier: Classifier, pixels: Tensor, names: tuple[str, ...] = EVERY) -> np.ndarray[Any, Any]:
     sites = resolve_sites(classifier.encoder, LAYERS)  # type: ignore[arg-type]
     return Drawing(classifier, sites, methods_named(names))(pixels)
 
 
-@pytest.fixture
-def twins(
-    make_encoder: Callable[..., Any], make_classifier: Callable[..., Classifier]
-) -> tuple[Classifier, Classifier]:
+@pytest.mark.parametrize("maker", MAKERS)
+def test_other_transformers_give_the_maps_of_timms(
+    maker: str, make_encoder: Callable[..., Any], make_classifier: Callable[..., Classifier], pixels: Tensor
+) -> None:
+    # transformers' patch embedding has no bias
     encoder = make_encoder(pre_norm=True, norm_layer=partial(nn.LayerNorm, eps=1e-5))
-    classifier = make_classifier(encoder)
-    return classifier, replace(classifier, encoder=OpenClipTower(encoder))
-
-
-def test_open_clips_transformer_gives_the_maps_of_timms(twins: tuple[Classifier, Classifier], pixels: Tensor) -> None:
-    timm, open_clip = twins
-    torch.testing.assert_close(open_clip.logits(pixels), timm.logits(pixels), rtol=1e-4, atol=1e-4)
-    ours, theirs = draw(open_clip, pixels), draw(timm, pixels)
+    timm = make_classifier(encoder)
+    other = replace(timm, encoder=MAKERS[maker](encoder))
+    torch.testing.assert_close(other.logits(pixels), timm.logits(pixels), rtol=1e-4, atol=1e-4)
+    ours, theirs = draw(other, pixels), draw(timm, pixels)
     for at, name in enumerate(EVERY):
         assert theirs[:, :, at].any()
         scale = theirs[:, :, at].max()

@@ -151,6 +151,30 @@ def test_only_one_set_of_weights_is_downloaded(
     assert not {"open_clip_pytorch_model.bin", "training_log.txt"} & set(patterns)
 
 
+@pytest.mark.parametrize("configured", [True, False])
+def test_a_clip_of_transformers_is_downloaded_whole(
+    configured: bool, miniature: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def download(name: str, **options: Any) -> str:
+        asked.append(options)
+        return str(tmp_path if options.get("local_files_only") else miniature)
+
+    listed = ["pytorch_model.bin", "model.safetensors", "flax_model.msgpack"] + ["config.json"] * configured
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda self, name, revision=None: listed)
+    monkeypatch.setattr(hub, "_unreachable", lambda: None)
+    if not configured:
+        with pytest.raises(ModelError, match=r"holds none of open_clip_model\.safetensors.* in no layout"):
+            hub.fetch("hf-hub:somebody/some-model")
+        return
+    hub.fetch("hf-hub:somebody/some-model")
+    patterns = set(asked[-1]["allow_patterns"])
+    assert {"config.json", "preprocessor_config.json", "merges.txt", "model.safetensors"} <= patterns
+    assert not {"pytorch_model.bin", "flax_model.msgpack"} & patterns
+
+
 def test_a_hub_id_has_an_owner(cache: Cache) -> None:
     with pytest.raises(ModelError, match="written hf-hub:owner/name"):
         resolve(ModelSpec(hub="some-model"), Path(), cache)

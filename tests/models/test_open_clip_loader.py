@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from torch.nn.functional import gelu
 from transformers import BertConfig, BertModel
 
 from radlens.core.classifier import Encoder
-from radlens.core.errors import ExplainError, ModelError
+from radlens.core.errors import ModelError
 from radlens.core.spec import ModelSpec
 from radlens.core.store import Cache
 from radlens.models.encoder import OpenClipEncoder
@@ -167,13 +168,16 @@ def test_open_clips_own_transformers_load(tmp_path: Path) -> None:
     assert (encoder.grid, len(encoder.blocks)) == ((4, 4), 2)
 
 
-def test_a_tower_without_blocks_encodes_but_is_not_explained(miniature_parts: dict[str, Any], tmp_path: Path) -> None:
-    vision = {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64}
-    encoder = load(miniature_parts["build_miniature"](tmp_path / "resnet", vision=vision), tmp_path)
-    with torch.no_grad():
-        assert encoder.encode_images(torch.randn(1, 3, 64, 64)).shape == (1, 24)
-    with pytest.raises(ExplainError, match=r"is a ResNet, not a plain vision transformer"):
-        _ = encoder.blocks
+def test_code_in_the_folder_is_never_run(copied: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    (copied / "tokenization_own.py").write_text(f"open({str(ran)!r}, 'w').close()\nclass Own: ...\n")
+    _edit(copied, lambda c: c["model_cfg"]["text_cfg"].update(tokenizer_kwargs={"trust_remote_code": True}))
+    path = copied / "tokenizer_config.json"
+    own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "tokenization_own.Own"]}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    with contextlib.suppress(ModelError):
+        load(copied, tmp_path)
+    assert not ran.exists()
 
 
 def _edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:

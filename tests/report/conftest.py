@@ -6,8 +6,11 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from radlens.report.contents import RunContents
 
 
 def _module() -> ModuleType:
@@ -35,3 +38,25 @@ def whole_run(folders: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 def build(folders: ModuleType) -> Callable[..., Path]:
     """Builds a run folder of one's own."""
     return folders.build  # type: ignore[no-any-return]
+
+
+class _Tables(dict[str, tuple[dict[str, str], ...]]):
+    """A table that nobody gave is empty, as one that a run did not write."""
+
+    def __missing__(self, name: str) -> tuple[dict[str, str], ...]:
+        return ()
+
+
+@pytest.fixture
+def contents(tmp_path: Path) -> Callable[..., RunContents]:
+    """A run of given tables alone, each a list of rows; None is an empty cell, as in a file."""
+
+    def made(definitions: tuple[dict[str, Any], ...] = (), **tables: list[dict[str, Any]]) -> RunContents:
+        texts = {name: tuple({k: _text(v) for k, v in row.items()} for row in rows) for name, rows in tables.items()}
+        return RunContents(tmp_path, {}, {}, {}, {}, _Tables(texts), definitions, {})
+
+    return made
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

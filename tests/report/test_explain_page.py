@@ -190,7 +190,7 @@ def test_no_page_is_left_where_the_films_end_in_an_error(tmp_path: Path) -> None
 def test_verdicts_are_those_of_one_setting(tmp_path: Path) -> None:
     path = tmp_path / "trust_cards.csv"
     assert read_verdicts(path, "linear-probe") is None
-    head = "setting,method,layer,label,verdict,reasons,more"
+    head = "setting,method,layer,label,verdict,reason,more"
     rows = ['linear-probe,grad-cam,-1,Mass,holds,"a, b",1', "zero-shot,grad-cam,-1,Mass,no,c,1"]
     path.write_text("\n".join([head, *rows]))
     assert read_verdicts(path, "linear-probe") == {("grad-cam", "-1", "Mass"): Verdict("holds", "a, b")}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from radlens.report.contents import read_run
-from radlens.report.facts import model_facts, run_facts, setting_cards
+from radlens.report.facts import definition_facts, model_facts, run_facts, setting_cards
 from radlens.report.findings import findings, question
 from radlens.report.page import render
 
@@ -140,3 +140,12 @@ def test_only_the_labels_of_the_shown_images_are_read(run: Path, folders: Module
     table = contents.truth([folders.HOSTILE, "film_0007.png", "nobody"])
     assert table is not None and table.columns == ["image_id", *contents.labels]
     assert table["image_id"].to_list() == [folders.HOSTILE, "film_0007.png"]
+
+
+def test_the_ends_of_an_interval_are_told_by_their_column(run: Path) -> None:
+    path = run / "tables" / "localization_definitions.json"
+    stated = json.loads(path.read_text("utf-8"))
+    stated += [stated[0] | {"column": name} for name in ("lift_low", "lift_high", "mean_low")]
+    path.write_text(json.dumps(stated), "utf-8")
+    told = [fact["column"] for fact in definition_facts(read_run(run)) if fact["table"] == "localization"]
+    assert told == ["lift", "mean_low"]  # nothing is called "mean" there

@@ -71,6 +71,8 @@ def test_how_images_were_drawn_and_what_was_left_out(build: Callable[..., Path],
     part = _looks(render(read_run(run)))
     assert "At most 24 test images were explained, by a seeded draw, rare labels first." in part
     assert "Regions: boxes.csv." in part
+    (run / "run.json").write_text(json.dumps(facts | {"annotations": {"source": "/home/jane/boxes.csv"}}), "utf-8")
+    assert "Regions: boxes.csv." in (named := _looks(render(read_run(run)))) and "jane" not in named
     assert "Regions left out: label &lt;Mass&gt; unknown: 5." in part
     facts.pop("annotations")
     (run / "run.json").write_text(json.dumps(facts), "utf-8")
@@ -81,3 +83,44 @@ def test_localisation_columns_are_defined(whole_run: Path, looks: str) -> None:
     page = render(read_run(whole_run))
     assert "energy / area" in page.split('<section id="definitions">')[1].split("</section>")[0]
     assert 'title="energy / area"' in looks
+
+
+def _with_methods(run: Path, names: list[str], methods: str) -> None:
+    path = run / "saliency" / "examples.json"
+    values = json.loads(path.read_text("utf-8"))
+    values["method"] = methods
+    for example in values["examples"]:
+        shown = example["maps"]["zero-shot"]["-3"]
+        example["maps"] = {"zero-shot": dict.fromkeys(names, shown)}
+        example["scores"] = example["flags"] = {}
+    path.write_text(json.dumps(values), "utf-8")
+
+
+def test_maps_of_several_methods_are_named_by_both_and_carry_their_verdict(
+    build: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = build(tmp_path / "run")
+    _with_methods(run, ["cam -1", "cam ++ -1", "gradient"], "cam · cam ++ · gradient")
+    cards = ["setting,method,layer,label,verdict,reason,passed,failed,open,missing"]
+    cards += ["zero-shot,cam ++,-1,Edema,contradicted,why,,lift,,", "zero-shot,gradient,-,Edema,refused,why,,,,lift"]
+    (run / "tables" / "trust_cards.csv").write_text("\n".join(cards), "utf-8")
+    contents = read_run(run)
+    (edema,) = (example for example in examples(contents) if example.label == "Edema")
+    assert edema.names == ("cam, layer -1", "cam ++, layer -1", "gradient") and not edema.wraps
+    verdicts = [panel.verdict and panel.verdict.word for panel in edema.rows[0].panels]
+    assert verdicts == [None, "contradicted", "refused"]
+    assert '<span class="verdict contradicted" title="failed: lift">✗ contradicted</span>' in _looks(render(contents))
+
+
+def test_many_maps_wrap_and_the_first_method_comes_first(build: Callable[..., Path], tmp_path: Path) -> None:
+    run = build(tmp_path / "run")
+    names = [f"{method} -{layer}" for method in ("cam", "legrad", "chefer") for layer in range(1, 9)]
+    _with_methods(run, names, "cam · legrad · chefer")
+    example = examples(read_run(run))[0]
+    assert example.wraps and example.left_out == 12
+    assert example.names == tuple(
+        f"{method}, layer -{layer}"
+        for method, layers in (("cam", range(1, 9)), ("legrad", (1, 2)), ("chefer", (1, 2)))
+        for layer in layers
+    )
+    assert "12 further maps of each setting" in _looks(render(read_run(run)))

@@ -37,7 +37,7 @@ class Encoder(Protocol):
     """D, the length of an embedding."""
     transform: ImageTransform
     grid: tuple[int, int]
-    """Rows and columns of image patches."""
+    """Rows and columns of image patches; of a convolutional tower, those of its last stage."""
     prefix_tokens: int
     """Tokens before the patches (the class token)."""
     logit_scale: float
@@ -70,7 +70,11 @@ class Encoder(Protocol):
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
-        """Transformer blocks in order, each (B, prefix + patches, C) -> the same shape."""
+        """Transformer blocks in order, each (B, prefix + patches, C) -> the same shape.
+
+        Of a convolutional tower (`tokens` has 4 dimensions, `prefix_tokens` is 0): its stages, each (B, C, h, w) ->
+        maps of another size and number of channels.
+        """
         ...
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -82,11 +86,11 @@ class Encoder(Protocol):
         ...
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, prefix + patches, C): the input of the first block."""
+        """(B, 3, H, W) -> the input of the first block: (B, prefix + patches, C), or maps (B, C, h, w)."""
         ...
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """Output of the last block (or its class token alone, (B, 1, C)) -> (B, D)."""
+        """Output of the last block (or its class token alone, (B, 1, C)) -> (B, D). Another stage's output raises."""
         ...
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from radlens.core.classifier import Classifier
 from radlens.core.errors import ExplainError
@@ -20,6 +22,8 @@ from radlens.explain.quantities import BatchQuantities, LabelQuantities
 from radlens.explain.recording import frozen
 from radlens.explain.sites import Site
 
+# of the sum of products that a map is made of; sums that cancel leave 1e-5 of it in float32, maps 1e-3 and more
+_ROUNDING = 1e-4
 _OF_A_LABEL: frozenset[Quantity] = BACKWARD | {"patch_logits", "readout_attention_gradients"}
 
 
@@ -81,15 +85,18 @@ class Drawing:
         return bool(self.passes.quantities & BACKWARD)
 
     def __call__(self, pixels: Tensor) -> npt.NDArray[np.float32]:
-        """(B, 3, H, W) -> (B, L, methods, layers, P)."""
+        """(B, 3, H, W) -> (B, L, methods, layers, P).
+
+        P counts the encoder's grid; a map drawn on the finer grid of an earlier convolutional stage is averaged to it.
+        """
         with frozen(self.passes.encoder):
             return self._all(pixels)
 
     def _all(self, pixels: Tensor) -> npt.NDArray[np.float32]:
         found = self.passes(pixels)
         batch, labels = found.logits.shape
-        patches = found.activations[0].shape[1]
-        maps = np.zeros((batch, labels, len(self.methods), len(self.passes.sites), patches), np.float32)
+        rows, columns = self.passes.encoder.grid
+        maps = np.zeros((batch, labels, len(self.methods), len(self.passes.sites), rows * columns), np.float32)
         quantities = BatchQuantities(self.passes, found, pixels)
         later: list[tuple[int, Method]] = []
         for at, method in enumerate(self.methods):
@@ -99,12 +106,12 @@ class Drawing:
             elif method.of_a_label:
                 later.append((at, method))
             else:
-                maps[:, :, at] = self._draw(method, quantities, None)[:, None]
+                maps[:, :, at] = self._draw(method, quantities, None, found.grids)[:, None]
         for label, gradients in self._labels(found, bool(later)):
             self.reached |= torch.tensor([bool(gradient.any()) for gradient in gradients.sites] or [False])
             own = LabelQuantities(label, gradients)
             for at, method in later:
-                maps[:, label, at] = self._draw(method, quantities, own)
+                maps[:, label, at] = self._draw(method, quantities, own, found.grids)
         return maps
 
     def _labels(self, found: Passes, wanted: bool) -> Iterator[tuple[int, Gradients]]:
@@ -115,12 +122,19 @@ class Drawing:
                 yield label, Gradients((), {}, None)
 
     def _draw(
-        self, method: Method, quantities: BatchQuantities, label: LabelQuantities | None
+        self,
+        method: Method,
+        quantities: BatchQuantities,
+        label: LabelQuantities | None,
+        grids: Sequence[tuple[int, int]],
     ) -> npt.NDArray[np.float32]:
         """(B, layers, P)."""
-        sites = self.passes.sites
+        sites, own = self.passes.sites, self.passes.encoder.grid
         if method.needs.over == "site":
-            each = [method.draw(**quantities.arguments(method.needs, site=at, label=label)) for at in range(len(sites))]
+            each = []
+            for at, grid in enumerate(grids):
+                given = quantities.arguments(method.needs, site=at, label=label)
+                each.append(_on_grid(method.draw(**given), grid, own, given))
             drawn = torch.stack(each, dim=1)
         elif method.needs.over == "blocks":
             blocks = method.draw(**quantities.arguments(method.needs, label=label))
@@ -129,3 +143,18 @@ class Drawing:
             one = method.draw(**quantities.arguments(method.needs, label=label))
             drawn = one[:, None].expand(-1, len(sites), -1)
         return drawn.detach().cpu().numpy()
+
+
+def _on_grid(maps: Tensor, grid: tuple[int, int], own: tuple[int, int], given: Mapping[str, Any]) -> Tensor:
+    """Maps (B, P) of a site's grid as (B, P') of the encoder's: each cell the mean over its area.
+
+    A map of an earlier convolutional stage that is nothing but rounding error becomes zero (and is flagged constant).
+    So it is with HiResCAM where a norm over each place's channels follows, as in ConvNeXt: the place's scale is nothing
+    to the norm, and by Euler's theorem the products of activation and gradient cancel.
+    """
+    if grid == own:
+        return maps
+    if {"activations", "gradients"} <= given.keys():
+        terms = (given["activations"] * given["gradients"]).abs().sum(dim=-1).amax(dim=1, keepdim=True)
+        maps = maps.where(maps.amax(dim=1, keepdim=True) > _ROUNDING * terms, 0.0)
+    return adaptive_avg_pool2d(maps.reshape(len(maps), *grid), own).flatten(1)

@@ -47,7 +47,9 @@ def saliency_maps(
     that memory stays flat. Each map is divided by its own maximum (float16 neither overflows nor underflows): its
     values lie in [0, 1], and a map of zeros stays so; `strengths` keeps what it was divided by, in the method's own
     unit. A method that follows attention takes the block that a layer stands in; one that has no depth (input-gradient,
-    smooth-grad, occlusion) gives the same map at every layer, and `has_depth` says so.
+    smooth-grad, occlusion) gives the same map at every layer, and `has_depth` says so. All maps are on the encoder's
+    grid; in a convolutional tower that is the last stage's, and maps of earlier, finer stages are averaged over the
+    area of each of its cells.
     Flags: `constant` (spread below 1e-6 of the maximum, or all zero); `label-invariant` (all non-constant maps of an
     image at a layer have pairwise cosine above 0.9999, so they say nothing about the label).
     Raises `ExplainError` for a site without gradient or a method that the tower cannot serve, `SpecError` for an

@@ -16,7 +16,7 @@ from radlens.core.errors import ExplainError
 from radlens.core.parts import Quantity
 from radlens.explain.attention import Attention, recorder, stepping_into
 from radlens.explain.class_token import class_token_suffices
-from radlens.explain.recording import autocast, frozen, recording
+from radlens.explain.recording import autocast, frozen, patch_tokens, recording
 from radlens.explain.sites import FIRST_NORMS, Site, check_sites, random_tokens
 
 Precision = Literal["float32", "bfloat16"]
@@ -56,6 +56,7 @@ class Passes:
 
     logits: (B, L). activations: a site, (B, P, C) at the patch tokens, float32, row-major over the grid.
     attention, inputs: by block, from the lowest site's to the last, where a method needs them; inputs (B, N, C).
+    grids: a site, rows and columns of its P; the encoder's own but in a convolutional tower, whose stages differ.
     """
 
     logits: Tensor
@@ -66,6 +67,7 @@ class Passes:
     inputs: Mapping[int, Tensor] = field(default_factory=dict)
     _mixed: Mapping[int, Tensor] = field(default_factory=dict)
     _pixels: Tensor | None = None
+    grids: tuple[tuple[int, int], ...] = ()
 
     def backward(self, labels: Sequence[int] | None = None) -> Iterator[tuple[int, Gradients]]:
         """Yield (label, its gradients). To be gone through once.
@@ -84,7 +86,7 @@ class Passes:
             yield (
                 label,
                 Gradients(
-                    tuple(gradient[:, self._prefix :].float() for gradient in found[:sites]),
+                    tuple(patch_tokens(gradient, self._prefix).float() for gradient in found[:sites]),
                     mixed,
                     found[-1].float() if pixels else None,
                 ),
@@ -163,7 +165,7 @@ class SharedPasses:
                 tokens = encoder.tokens(pixels)
                 for block in encoder.blocks[:lowest]:
                     tokens = block(tokens)
-            with torch.set_grad_enabled(differentiated), recording(modules, tokens.shape[1]) as outputs:
+            with torch.set_grad_enabled(differentiated), recording(modules, tokens) as outputs:
                 for index in self.blocks:
                     if looked_into:
                         inputs[index] = tokens.detach()
@@ -180,13 +182,14 @@ class SharedPasses:
         by_mixed = bool(self.quantities & {"attention_gradients", "mixed_gradients"})
         return Passes(
             logits,
-            tuple(output.detach()[:, prefix:].float() for output in kept),
+            tuple(patch_tokens(output.detach(), prefix).float() for output in kept),
             kept,
             prefix,
             seen,
             inputs,
             {block: one.mixed for block, one in seen.items()} if by_mixed else {},
             pixels if of_pixels else None,
+            tuple((output.shape[2], output.shape[3]) if output.ndim == 4 else encoder.grid for output in kept),
         )
 
     def _run(self, index: int, tokens: Tensor) -> Tensor:

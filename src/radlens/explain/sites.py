@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from radlens.core.classifier import Encoder
 from radlens.core.errors import ExplainError, unknown_name
-from radlens.explain.recording import frozen, recording
+from radlens.explain.recording import frozen, patch_tokens, recording
 
 # the norm before attention, by the name that timm, open_clip and transformers give it
 FIRST_NORMS = ("norm1", "ln_1", "layer_norm1", "layernorm_before")
@@ -41,6 +41,7 @@ class Site:
 def resolve_sites(encoder: Encoder, layers: Sequence[int | str]) -> tuple[Site, ...]:
     """Layers (-1 is the last block's first norm, 0 the first block's) or site names ("blocks.10.mlp") to sites.
 
+    A layer of a convolutional tower is the output of its stage: -1 is the last one's.
     Raises `ExplainError` for a layer out of range, an unknown site, or one site asked for twice.
     """
     sites = tuple(_resolve(encoder, layer) for layer in layers)
@@ -69,14 +70,14 @@ def check_sites(encoder: Encoder, sites: Sequence[Site]) -> None:
             )
         return
     first = dead[0]
-    norms = [_first_norm(encoder, block, "") for block in range(min(first.block + 1, len(encoder.blocks)))]
+    norms = [_of_layer(encoder, block, "") for block in range(min(first.block + 1, len(encoder.blocks)))]
     alive = [norm for norm, gradient in zip(norms, _gradients(encoder, norms), strict=True) if gradient.any()]
     nearest = f"nearest valid site: {alive[-1].name!r}" if alive else "no site below it has one either"
     raise ExplainError(f"site {first.name!r} has no gradient at the patch tokens (class-token pooling); {nearest}.")
 
 
 def random_tokens(encoder: Encoder) -> Tensor:
-    """(1, prefix + patches, C): tokens of a seeded random image, on the encoder's device."""
+    """What `encoder.tokens` gives for a seeded random image: (1, prefix + patches, C), or maps (1, C, h, w)."""
     size = encoder.transform.size
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -93,8 +94,13 @@ def _gradients(encoder: Encoder, sites: Sequence[Site]) -> list[Tensor]:
     start = min((site.block for site in inner), default=len(encoder.blocks) - 1)
     # blocks below are skipped: whether a gradient arrives depends only on what lies above
     tokens = random_tokens(encoder)
+    if tokens.ndim == 4:
+        # but not stages, each of which takes what the one below it gives
+        with frozen(encoder), torch.no_grad():
+            for block in encoder.blocks[:start]:
+                tokens = block(tokens)
     modules = {site.name: (site.name, site.module(encoder)) for site in inner}
-    with frozen(encoder), torch.enable_grad(), recording(modules.values(), tokens.shape[1]) as outputs:
+    with frozen(encoder), torch.enable_grad(), recording(modules.values(), tokens) as outputs:
         for block in encoder.blocks[start:]:
             tokens = block(tokens)
         if not tokens.requires_grad:
@@ -103,7 +109,7 @@ def _gradients(encoder: Encoder, sites: Sequence[Site]) -> list[Tensor]:
         target = (embedding * random_direction(embedding)).sum()
     wanted = [outputs[site.name] if site.block < len(encoder.blocks) else tokens for site in sites]
     gradients = torch.autograd.grad(target, wanted, allow_unused=True, materialize_grads=True)
-    return [gradient[:, encoder.prefix_tokens :] for gradient in gradients]
+    return [patch_tokens(gradient, encoder.prefix_tokens) for gradient in gradients]
 
 
 def _resolve(encoder: Encoder, layer: int | str) -> Site:
@@ -115,7 +121,7 @@ def _resolve(encoder: Encoder, layer: int | str) -> Site:
                 f"layer {index} is out of range: {encoder.name} has {count} blocks, so layers go from {-count} to "
                 f"{count - 1}."
             )
-        return _first_norm(encoder, index % count, str(index))
+        return _of_layer(encoder, index % count, str(index))
     if layer == FINAL_NORM:
         return Site(layer, layer, count, FINAL_NORM)
     match = _BLOCK_SITE.fullmatch(layer)
@@ -135,11 +141,13 @@ def _resolve(encoder: Encoder, layer: int | str) -> Site:
     return Site(layer, layer, index, path)
 
 
-def _first_norm(encoder: Encoder, block: int, layer: str) -> Site:
+def _of_layer(encoder: Encoder, block: int, layer: str) -> Site:
     children = dict(encoder.blocks[block].named_children())
     for name in FIRST_NORMS:
         if name in children:
             return Site(layer, f"blocks.{block}.{name}", block, name)
+    if random_tokens(encoder).ndim == 4:
+        return Site(layer, f"blocks.{block}", block, "")
     raise ExplainError(
         f"block {block} of {encoder.name} has no norm before its attention (looked for {', '.join(FIRST_NORMS)}); "
         f"name a site instead, e.g. 'blocks.{block}.{next(iter(children), '')}'."

@@ -148,7 +148,10 @@ _CODE = (
     *(f"radlens.core.{name}" for name in ("class_token", "regions", "transform")),
     *(
         f"radlens.models.{name}"
-        for name in ("encode", "encoder", "image_tower", "in_place_blocks", "open_clip", "tokenizer", "weights")
+        for name in (
+            *("encode", "encoder", "image_tower", "convolutional_tower", "in_place_blocks", "open_clip", "tokenizer"),
+            *("transformers_clip", "transformers_tower", "weights"),
+        )
     ),
 )
 

@@ -1,4 +1,4 @@
-"""An open_clip model as the `Encoder` that all rooms work with."""
+"""An open_clip model, or one in its form, as the `Encoder` that all rooms work with."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from radlens.models.tokenizer import Tokenizer, trim_padding
 class OpenClipEncoder:
     """Image and text tower of an open_clip model, frozen and in evaluation mode.
 
-    model: open_clip's module, for settings that train it. pad: id of the padding token where the text tower masks
-    padding, None where it does not (then texts keep their full length).
+    model: open_clip's module, or one with the same `visual`, `logit_scale`, `encode_image` and `encode_text`; for
+    settings that train it. pad: id of the padding token where the text tower does not look at padding, None where it
+    does (then texts keep their full length).
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class OpenClipEncoder:
 
     @property
     def image_module(self) -> nn.Module:
-        """open_clip's image tower."""
+        """The model's image tower."""
         return cast(nn.Module, self.model.visual)
 
     def with_image_tensors(self, tensors: Mapping[str, Tensor]) -> OpenClipEncoder:
@@ -76,8 +77,8 @@ class OpenClipEncoder:
         return copied if self._projects else copied.without_projection()
 
     def without_projection(self) -> OpenClipEncoder:
-        """The same tower, its features before the projection; `ModelError` where it is no plain vision transformer."""
-        if self._tower is None:
+        """The same tower, its features before the projection; `ModelError` where no such features are known."""
+        if self._tower is None or not self._tower.width:
             raise ModelError(f"the image tower of {self.name} has no features before a projection; use the projection.")
         card = dict(self.card) | {
             "fingerprint": fingerprint(self.fingerprint, "without projection"),
@@ -94,7 +95,7 @@ class OpenClipEncoder:
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
-        """Transformer blocks in order; an image tower without such blocks raises `ExplainError`."""
+        """Transformer blocks, or stages of a convolutional tower; a tower without either raises `ExplainError`."""
         return self._looked_into().blocks
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ class OpenClipEncoder:
         return LearnedContext(self.model, self.tokenizer, self.pad, self.name)
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, prefix + patches, C): the input of the first block."""
+        """(B, 3, H, W) -> the input of the first block: (B, prefix + patches, C), or maps (B, C, h, w)."""
         return self._looked_into().tokens(pixels)
 
     def pool(self, tokens: Tensor) -> Tensor:
@@ -141,7 +142,8 @@ class OpenClipEncoder:
         if self._tower is None:
             kind = type(getattr(self.model.visual, "trunk", self.model.visual)).__name__
             raise ExplainError(
-                f"the image tower of {self.name} is a {kind}, not a plain vision transformer, so that it has no blocks "
-                "to draw saliency from; leave out `explain`, or choose a model with a vision transformer."
+                f"the image tower of {self.name} is a {kind}, neither a plain vision transformer nor a ResNet or "
+                "ConvNeXt, so that it has no blocks to draw saliency from; leave out `explain`, or choose a model with "
+                "a vision transformer."
             )
         return self._tower

@@ -8,7 +8,17 @@ import urllib.request
 from pathlib import Path
 
 from radlens.core.errors import ModelError
-from radlens.models.folder import CONFIGS, TEXT_CONFIG, TOKENIZER_EXTRAS, TOKENIZERS, WEIGHTS, find_files
+from radlens.models.folder import (
+    CONFIGS,
+    PREPROCESSORS,
+    TEXT_CONFIG,
+    TOKENIZER_EXTRAS,
+    TOKENIZERS,
+    TRANSFORMERS_CONFIG,
+    TRANSFORMERS_WEIGHTS,
+    WEIGHTS,
+    find_files,
+)
 
 PREFIX = "hf-hub:"
 _SECONDS = 5.0
@@ -38,7 +48,7 @@ def fetch(hub: str, revision: str | None = None) -> Path:
     reason = _unreachable()
     if reason is not None:
         raise ModelError(f"model {hub} is not on this machine and the hub cannot be reached ({reason}); {by_hand}.")
-    wanted = [*CONFIGS, TEXT_CONFIG, *TOKENIZERS, *TOKENIZER_EXTRAS]
+    wanted = [*CONFIGS, TRANSFORMERS_CONFIG, TEXT_CONFIG, *PREPROCESSORS, *TOKENIZERS, *TOKENIZER_EXTRAS]
     try:
         weights = _weights_of(name, revision)
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, weights]))
@@ -54,10 +64,11 @@ def _weights_of(name: str, revision: str | None) -> str:
     from huggingface_hub import HfApi
 
     listed = HfApi().list_repo_files(name, revision=revision)
-    for candidate in WEIGHTS:
+    known = WEIGHTS + TRANSFORMERS_WEIGHTS if TRANSFORMERS_CONFIG in listed else WEIGHTS
+    for candidate in known:
         if candidate in listed:
             return candidate
-    raise ModelError(f"model {PREFIX}{name} holds none of {', '.join(WEIGHTS)}; it is not in open_clip's layout.")
+    raise ModelError(f"model {PREFIX}{name} holds none of {', '.join(known)}; it is in no layout that can be read.")
 
 
 def _unreachable() -> str | None:

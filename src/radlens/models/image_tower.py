@@ -1,4 +1,4 @@
-"""One view of the image towers whose blocks can be looked into: timm's vision transformers, and open_clip's own."""
+"""One view of the image towers whose blocks can be looked into: vision transformers, and convolutional towers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import Tensor, nn
 
 from radlens.core.class_token import class_token_block, is_plain_block
+from radlens.models.convolutional_tower import convolutional_tower
 from radlens.models.in_place_blocks import can_run_in_place, run_in_place
+from radlens.models.transformers_tower import TransformersImageTower
 
 
 class ImageTower(Protocol):
-    """A vision transformer in three steps: `tokens`, `blocks`, then `features` and `project`."""
+    """An image tower in three steps: `tokens`, `blocks`, then `features` and `project`.
+
+    Tokens are (B, prefix + patches, C); those of a convolutional tower are (B, C, h, w), another shape at every stage.
+    """
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
+        """Rows and columns of patches; of a convolutional tower, those of its last stage."""
         ...
 
     @property
@@ -50,7 +55,7 @@ class ImageTower(Protocol):
 
     @property
     def width(self) -> int:
-        """F."""
+        """F; 0 where there are no features before the projection."""
         ...
 
 
@@ -134,12 +139,14 @@ class OpenClipTower:
 
 
 def image_tower(visual: Any) -> ImageTower | None:
-    """The view of an open_clip image tower; None where it is no plain vision transformer (a ResNet, a Swin, ...)."""
+    """The view of an image tower; None where it is none that is known (a Swin, a hybrid, ...)."""
+    if isinstance(visual, TransformersImageTower):
+        return visual
     if type(visual) is TimmModel and type(visual.trunk) is TimmVisionTransformer:
         return TimmTower(visual)
     if type(visual) is OpenClipVisionTransformer and visual.transformer.batch_first:
         return OpenClipTower(visual)
-    return None
+    return convolutional_tower(visual)
 
 
 def run_blocks(tower: ImageTower, tokens: Tensor) -> Tensor:

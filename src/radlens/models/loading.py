@@ -75,7 +75,7 @@ def load_encoder(source: ModelSource, device: Device | str = "auto") -> Encoder:
 
 
 def _source(location: Path, asked: str, card: ModelCard | None, told: dict[str, Any], cache: Cache) -> ModelSource:
-    files = find_files(location)
+    files = find_files(location, card.loader if card is not None else None)
     digests = _digests(files, cache)
     told |= {
         "asked_for": asked,
@@ -89,8 +89,7 @@ def _source(location: Path, asked: str, card: ModelCard | None, told: dict[str, 
     if card is not None and card.files:
         told["weights"]["revision"] = _revision(card, files, digests[files.weights])
     content = {path.name: digest for path, digest in digests.items()}
-    loader = card.loader if card is not None else "open-clip"
-    return ModelSource(location, told, fingerprint(loader, content), loader)
+    return ModelSource(location, told, fingerprint(files.loader, content), files.loader)
 
 
 def _digests(files: ModelFiles, cache: Cache) -> dict[Path, str]:

@@ -17,7 +17,7 @@ from radlens.core.registry import register
 from radlens.core.store import file_digest, fingerprint
 from radlens.core.transform import ImageTransform
 from radlens.models.encoder import OpenClipEncoder
-from radlens.models.folder import ModelFiles, find_files, read_config, read_json
+from radlens.models.folder import OPEN_CLIP, ModelFiles, find_files, read_config, read_json
 from radlens.models.tokenizer import load_tokenizer
 from radlens.models.weights import WithoutInitialisation, assign_weights, read_weights
 
@@ -41,7 +41,7 @@ class OpenClip(Loader):
 
     def load(self, card: Mapping[str, Any], location: Path, device: str) -> OpenClipEncoder:
         """The encoder, wholly offline. Raises `ModelError` naming the file that is missing, damaged or does not fit."""
-        files = find_files(location)
+        files = find_files(location, OPEN_CLIP)
         config = read_config(files.config)
         model_config = current_config(config["model_cfg"], files)
         text = model_config["text_cfg"]
@@ -59,7 +59,7 @@ class OpenClip(Loader):
         }
         told.setdefault("name", location.name)
         if "fingerprint" not in told:
-            told["fingerprint"] = fingerprint("open-clip", {path.name: file_digest(path) for path in files})
+            told["fingerprint"] = fingerprint(OPEN_CLIP, {path.name: file_digest(path) for path in files})
         return OpenClipEncoder(model.to(place), tokenizer, transform, told, pad)
 
 

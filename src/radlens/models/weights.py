@@ -59,7 +59,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"{path} holds no table of tensors; expected the state of an open_clip model.")
+        raise ModelError(f"{path} holds no table of tensors; expected the state of a model.")
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 

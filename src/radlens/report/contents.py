@@ -143,9 +143,12 @@ def read_run(folder: Path) -> RunContents:
         *("overall", "per_label", "per_domain", "separability", "localization", "embedding_view"),
         *("conditional_separability", "neighbourhood", "spaces", "distance_to_train", "seed_ensemble"),
         *("intervals", "differences", "subgroups", "power", "frequency", "calibration_error", "conformal", "seeds"),
+        *("localization_sizes", "depth_matrix", "map_similarity", "false_alarms"),
+        *("trust_cards", "trust_evidence", "faithfulness_curves", "randomisation_curves"),
     )
     tables = {name: _csv(folder / "tables" / f"{name}.csv") for name in names}
-    stated = (_json(folder / "tables" / name, []) for name in ("definitions.json", "localization_definitions.json"))
+    listings = ("definitions.json", "localization_definitions.json", "trust_definitions.json")
+    stated = (_json(folder / "tables" / name, []) for name in listings)
     definitions = [one for listing in stated if isinstance(listing, list) for one in listing]
     return RunContents(
         folder=folder,

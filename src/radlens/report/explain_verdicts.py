@@ -9,21 +9,21 @@ from pathlib import Path
 
 from radlens.core.errors import StoreError
 
-_COLUMNS = ("setting", "method", "layer", "label", "verdict", "reasons")
+_COLUMNS = ("setting", "method", "layer", "label", "verdict", "reason")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """verdict: a word or two; reasons: the sentence with the figures."""
+    """verdict: a word or two; reason: the sentence with the figures."""
 
     verdict: str
-    reasons: str
+    reason: str
 
 
 def read_verdicts(path: Path, setting: str) -> Mapping[tuple[str, str, str], Verdict] | None:
     """(method, layer, label) -> verdict, from a run's `tables/trust_cards.csv`; None where there is no such file.
 
-    Raises `StoreError` for a file without the columns setting, method, layer, label, verdict and reasons.
+    Raises `StoreError` for a file without the columns setting, method, layer, label, verdict and reason.
     """
     if not path.is_file():
         return None
@@ -34,7 +34,7 @@ def read_verdicts(path: Path, setting: str) -> Mapping[tuple[str, str, str], Ver
             if missing:
                 raise StoreError(f"{path} has no column {missing[0]!r}; run the study again to write it anew.")
             return {
-                (row["method"], row["layer"], row["label"]): Verdict(row["verdict"] or "", row["reasons"] or "")
+                (row["method"], row["layer"], row["label"]): Verdict(row["verdict"] or "", row["reason"] or "")
                 for row in table
                 if row["setting"] == setting
             }

@@ -99,9 +99,16 @@ def version_facts(run: RunContents) -> tuple[Fact, ...]:
 
 
 def definition_facts(run: RunContents) -> tuple[dict[str, str], ...]:
-    """Definitions of the run's columns: column, table, text, better direction, bounds and source, as text."""
+    """Definitions of the run's columns: column, table, text, better direction, bounds and source, as text.
+
+    The ends of an interval are told by the column that they belong to.
+    """
     found = []
+    named = {(given.get("table"), given["column"]) for given in run.definitions}
     for given in run.definitions:
+        base, _, end = str(given["column"]).rpartition("_")
+        if end in {"low", "high"} and (given.get("table"), base) in named:
+            continue
         direction = text(given.get("direction") or "")
         found.append(
             {key: text(given.get(key) or "") for key in ("column", "table", "text", "source")}

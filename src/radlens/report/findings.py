@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from radlens.report.columns import Kind, show
 from radlens.report.contents import FEW, RunContents, number, section
-from radlens.report.localization import BestLift, best_lift
+from radlens.report.localization_rows import BestLift, best_lift
+from radlens.report.map_kinds import map_words
+from radlens.report.trust_findings import believed
 
 
 def question(run: RunContents) -> str:
@@ -30,7 +32,10 @@ def question(run: RunContents) -> str:
 
 def findings(run: RunContents) -> tuple[str, ...]:
     """Sentences in order of weight; each is left out when its numbers are missing."""
-    made = (_decisions(run), _ranking(run), _few(run), _separability(run), _localization(run), _differences(run))
+    made = (
+        *(_decisions(run), _ranking(run), _few(run), _separability(run), _localization(run)),
+        *(believed(run), _differences(run)),
+    )
     return tuple(sentence for sentence in made if sentence)
 
 
@@ -123,7 +128,8 @@ def _localization(run: RunContents) -> str:
     found = best_lift(run)
     if found is None:
         return ""
-    where = f"{found.setting}, layer {found.layer}" if found.layer else found.setting
+    method = found.method if found.among > 1 and len({row["method"] for row in run.tables["trust_cards"]}) > 1 else ""
+    where = ", ".join(word for word in (found.setting, map_words(method, found.layer)) if word)
     counted = f"; {_counted(found)}" if _counted(found) else ""
     text = (
         f"Where it looks: the highest lift over the annotated regions is {show(found.lift, 'number')} "
@@ -135,7 +141,15 @@ def _localization(run: RunContents) -> str:
             f" The best map that never saw the image reaches {show(found.rival, 'number')} on {there}, "
             f"the heatmaps there {show(found.own, 'number')}"
         )
-        text += ": they point no better than that." if found.rival >= found.own else "."
+        if found.rival >= found.own:
+            text += ": they point no better than that."
+        elif found.tested and not found.beats:
+            why = "may be chance" if found.beats is False else "cannot be told from chance"
+            text += f": the difference {why}."
+        else:
+            text += ", which is more than chance." if found.beats else "."
+        if found.beats and found.among > 1:
+            text += f" It is the highest of {found.among} kinds of map, which flatters it."
     if not found.images >= FEW and math.isfinite(found.images):
         text += f" Fewer than {FEW} images: treat as not estimable."
     return text

@@ -1,203 +1,206 @@
-"""Localisation scores of every setting beside the baselines that know nothing of the image."""
+"""Localisation scores of every kind of heatmap beside maps that never saw the image, and beside what could be had."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
-from radlens.report.columns import MISSING, Column
-from radlens.report.contents import FEW, Row, RunContents, listed, number, section
-from radlens.report.tables import Cell, Head, Table, TableRow, arrow, cell, compared, too_few
+from radlens.report.columns import MISSING, Column, marks
+from radlens.report.contents import FEW, Row, RunContents, number
+from radlens.report.interval_cells import estimated
+from radlens.report.localization_rows import (
+    BASELINE,
+    BEATS,
+    FURTHER,
+    GAIN,
+    IMAGES,
+    OWN,
+    PAIRS,
+    RIVAL,
+    SCORES,
+    Columns,
+    Key,
+    Summary,
+    beats_baseline,
+    gain_cell,
+    grouped,
+    is_baseline,
+    known_of,
+    score_heads,
+    summary,
+)
+from radlens.report.map_kinds import NO_LAYER, in_order
+from radlens.report.tables import Cell, Head, Table, TableRow, cell, too_few
 
-_SCORES = ("hit_rate", "energy_in_region", "lift", "iou")
-_RIVAL, _OWN, _PAIRS = "lift_best_baseline", "lift_on_same_pairs", "pairs_compared"
-_COMPARED = (_OWN, _RIVAL, _PAIRS)
+_COMPARED = (OWN, RIVAL, GAIN, PAIRS)
 _WARNED = ("degenerate_maps", "label_invariant_maps", "unreachable_share")
-_COUNTS = ("images", "patients", "maps", _PAIRS, "degenerate_maps", "label_invariant_maps")
-_ALL = ("all", "mean", "macro", "overall", "")
-_BASELINE = "baseline"
-_STRANGER = "other-patient"
-_IMAGES = "images with a region"
+_REACHED = {"oracle": "the region itself, on the patch grid", "second-reader": "a second reader’s region"}
+_MANY, _TOP, _ROWS = 12, 3, 400
 
 
 @dataclass(frozen=True)
-class BestLift:
-    """The highest lift and what it rests on; counts and lifts are NaN where the run does not tell them.
+class Localization:
+    """best: the table to read first; every: all rows, where `best` leaves some out; labels: row by row of the run.
 
-    rival: lift of the best map that never saw the image; own: lift of the setting's maps on the same image-label
-    `pairs`, the only figure that may be held against it. regions: image-label pairs in all.
+    tested: the run has intervals, and says which maps beat the baselines by more than chance.
     """
 
-    setting: str
-    layer: str
-    lift: float
-    regions: float
-    images: float
-    patients: float
-    own: float
-    rival: float
-    pairs: float
+    best: Table
+    every: Table | None
+    labels: Table
+    tested: bool
 
 
-def localization_table(run: RunContents, columns: Mapping[str, Column]) -> Table | None:
-    """A row a setting, method and layer, over all labels; the baselines of the run below, unmarked.
+def localization(run: RunContents, columns: Columns) -> Localization | None:
+    """A row a setting, method and layer, over all labels; below, unmarked, maps that never saw the image and what could
+    be reached.
 
-    Where the run wrote no row over all labels, the figure is the mean over labels, each weighing its images. Below ten
-    images nobody is best or worst. Maps of another patient belong to one setting and layer each: they stand in the
-    table label by label, and in the column of the best baseline here.
+    Where the run wrote no row over all labels, the figure is the mean over labels, each weighing its images. The
+    highest lift is marked only where it is above the best baseline by more than chance (in a run without that test:
+    where there are ten images). Maps of another patient stand label by label, and in the column of the best baseline.
     """
-    groups = _grouped(run.tables["localization"])
+    groups = grouped(run.tables["localization"])
     if not groups:
         return None
-    ours = [key for key in groups if not _is_baseline(key)]
-    summaries = {key: _summary(rows) for key, rows in groups.items()}
-    few = not min((summaries[key]["images"] for key in ours), default=math.nan) >= FEW
-    marked = {
-        score: dict(
-            zip(ours, compared([summaries[key][score] for key in ours], columns[score], few, _IMAGES), strict=True)
-        )
-        for score in _SCORES
-    }
-    shown = [key for key in _COMPARED if any(math.isfinite(summaries[one][key]) for one in ours)]
-    warned = [key for key in _WARNED if any(math.isfinite(summaries[one][key]) for one in ours)]
-    grey = {_OWN: "few" if few else "", _RIVAL: "chance few" if few else "chance"}
-    rows = []
-    for key in ours:
-        summary = summaries[key]
-        cells = [Cell(key[1], kind="words"), Cell(key[2] or MISSING), cell(summary["images"], columns["images"])]
-        cells += [marked[score][key] for score in _SCORES]
-        cells += [cell(summary[one], columns[one], kind=grey.get(one, "")) for one in (*shown, *warned)]
-        rows.append(TableRow(key[0], tuple(cells)))
-    baselines = [key for key in groups if key[0].lower() == _BASELINE]
-    if baselines:
-        rows.append(TableRow("Baselines that never saw the image"))
-    for key in baselines:
-        cells = [Cell("", kind="words"), Cell(""), cell(summaries[key]["images"], columns["images"])]
-        cells += [cell(summaries[key][score], columns[score], kind="chance") for score in _SCORES]
-        rows.append(TableRow(_named(key[1]), (*cells, *(Cell("", kind="chance") for _ in (*shown, *warned)))))
+    summaries = {key: summary(rows) for key, rows in groups.items()}
+    ours = [key for key in groups if not is_baseline(key)]
+    leading = _leading(ours, summaries)
+    labels = _labels(run.tables["localization"], leading, columns)
+    tested = any(BEATS in row for row in summaries.values())
+    every = _table(ours, summaries, columns, ())
+    if len(leading) == len(ours):
+        return Localization(every, None, labels, tested)
+    chosen = (
+        f"The {_TOP} highest lifts of each setting, of {len(ours)} kinds of heatmap; they were chosen on these very "
+        "images, which flatters them.",
+    )
+    return Localization(_table(leading, summaries, columns, chosen), every, labels, tested)
+
+
+def _leading(ours: Sequence[Key], summaries: Mapping[Key, Summary]) -> list[Key]:
+    """All of few rows; of many the highest lifts of each setting."""
+    if len(ours) <= _MANY:
+        return list(ours)
+    kept: set[Key] = set()
+    for setting in dict.fromkeys(key[0] for key in ours):
+        own = [key for key in ours if key[0] == setting and math.isfinite(number(summaries[key].get("lift")))]
+        kept |= set(sorted(own, key=lambda key: -number(summaries[key]["lift"]))[:_TOP])
+    return [key for key in ours if key in kept]
+
+
+def _table(ours: Sequence[Key], summaries: Mapping[Key, Summary], columns: Columns, notes: tuple[str, ...]) -> Table:
+    rows_of = [summaries[key] for key in ours]
+    few = not min((number(row.get("images")) for row in rows_of), default=math.nan) >= FEW
+    scores = known_of(rows_of, SCORES)
+    shown = known_of(rows_of, _COMPARED)
+    if GAIN in shown and all(number(row.get(PAIRS)) == number(row.get("maps")) for row in rows_of):
+        # every pair has every baseline: the lift there is the lift
+        shown = tuple(key for key in shown if key in {RIVAL, GAIN})
+    warned = tuple(key for key in _WARNED if any(number(row.get(key)) > 0 for row in rows_of))
+    best = _marked(rows_of, columns, few)
+    lines = []
+    for place, key in enumerate(ours):
+        row = summaries[key]
+        cells = [Cell(key[1], kind="words"), Cell(_layer(key[2])), cell(number(row.get("images")), columns["images"])]
+        cells += [_scored(row, score, columns, few) for score in scores]
+        if place in best and "lift" in scores:
+            at = 3 + scores.index("lift")
+            cells[at] = replace(cells[at], mark="best")
+        cells += [_compared(row, one, columns, few) for one in shown]
+        cells += [cell(number(row.get(one)), columns[one]) for one in warned]
+        lines.append(TableRow(key[0], tuple(cells)))
+    others = [key for key in summaries if key[0].lower() == BASELINE]
+    blind = [key for key in others if key[1] not in _REACHED]
+    for title, keys in (
+        ("Maps that never saw the image", blind),
+        ("What could be reached", [key for key in others if key[1] in _REACHED]),
+    ):
+        lines += [TableRow(title)] if keys else []
+        for key in keys:
+            row = summaries[key]
+            cells = [Cell("", kind="words"), Cell(""), cell(number(row.get("images")), columns["images"])]
+            cells += [replace(_scored(row, score, columns, False), kind="chance") for score in scores]
+            cells += [Cell("", kind="chance") for _ in (*shown, *warned)]
+            lines.append(TableRow(_REACHED.get(key[1], _named(key[1])), tuple(cells)))
     heads = (
-        *_heads(("Method", "Layer")),
-        *_score_heads(columns),
-        *(
-            Head(columns[key].heading, kind="chance" if key == _RIVAL else "", title=columns[key].text)
-            for key in (*shown, *warned)
-        ),
+        Head("Method", kind="words"),
+        Head("Layer"),
+        *score_heads(columns, scores),
+        *(_head(columns[key], key == RIVAL) for key in (*shown, *warned)),
     )
     parts = (
         ("", 3),
-        ("All pairs of image and label", len(_SCORES)),
-        ("Lift, the same pairs", len(shown)),
+        ("All pairs of image and label", len(scores)),
+        ("Lift, the same pairs" if PAIRS in shown else "Lift against maps below", len(shown)),
         ("With care", len(warned)),
     )
-    groups_of = tuple(Head(text, span) for text, span in parts if span)
-    return Table("Setting", heads, tuple(rows), groups_of, _notes(few, baselines))
+    groups = tuple(Head(text, span) for text, span in parts if span)
+    return Table("Setting", heads, tuple(lines), groups, (*notes, *_notes(few, blind, PAIRS in shown)))
 
 
-def localization_detail(run: RunContents, columns: Mapping[str, Column]) -> Table | None:
-    """Every row of the run's table, label by label; grey where fewer than ten images have a region."""
-    table = run.tables["localization"]
-    if not table:
-        return None
-    rows = []
-    for row in sorted(table, key=lambda row: row.get("label", "")):
-        words = (row.get("setting", ""), _named(row.get("method", "")), row.get("layer") or MISSING)
+def _marked(rows: Sequence[Summary], columns: Columns, few: bool) -> frozenset[int]:
+    """Places of the highest lift: where it beats the best baseline by more than chance, if the run tested that."""
+    named = marks([number(row.get("lift")) for row in rows], columns["lift"].direction, columns["lift"].kind)
+    tested = any(BEATS in row for row in rows)
+    top = (place for place, mark in enumerate(named) if mark == "best")
+    return frozenset(place for place in top if (beats_baseline(rows[place]) if tested else not few))
+
+
+def _scored(row: Summary, score: str, columns: Columns, few: bool) -> Cell:
+    found = estimated(row, score, columns[score])
+    return replace(found, kind="few", title=found.title or too_few(IMAGES)) if few else found
+
+
+def _compared(row: Summary, key: str, columns: Columns, few: bool) -> Cell:
+    if key == GAIN:
+        return gain_cell(row, columns[key])
+    grey = "few" if few and key != PAIRS else ""
+    return cell(number(row.get(key)), columns[key], kind=f"chance {grey}".strip() if key == RIVAL else grey)
+
+
+def _labels(table: Sequence[Row], kept: Sequence[Key], columns: Columns) -> Table:
+    """Every row of the run's table, label by label; of a very long one the rows of the leading maps alone."""
+    short = len(table) > _ROWS
+    rows = [row for row in table if not short or _key(row) in kept or row.get("setting") == BASELINE]
+    scores = known_of(rows, tuple(key for key in (*SCORES, *FURTHER) if key in columns))
+    order = {label: place for place, label in enumerate(in_order(rows, "label"))}
+    lines = []
+    for row in sorted(rows, key=lambda row: order.get(row.get("label", ""), -1)):
+        words = (row.get("setting", ""), _named(row.get("method", "")), _layer(row.get("layer", "")))
+        kind = "chance" if is_baseline(_key(row)) else ""
+        cells = [_scored(row, score, columns, not number(row.get("images")) >= FEW) for score in scores]
+        cells = [replace(one, kind=f"{kind} {one.kind}".strip()) for one in cells]
         images = cell(number(row.get("images")), columns["images"])
-        scores = [cell(number(row.get(score)), columns[score]) for score in _SCORES]
-        cells = (*(Cell(word, kind="words") for word in words), images, *_greyed(scores, row))
-        rows.append(TableRow(row.get("label", ""), cells))
-    return Table("Label", (*_heads(("Setting", "Method", "Layer")), *_score_heads(columns)), tuple(rows))
+        lines.append(TableRow(row.get("label", ""), (*(Cell(word, kind="words") for word in words), images, *cells)))
+    heads = (*(Head(word, kind="words") for word in ("Setting", "Method", "Layer")), *score_heads(columns, scores))
+    left = "The rows of the maps above; all others stand in tables/localization.csv."
+    return Table("Label", heads, tuple(lines), (), (left,) if short else ())
 
 
-def best_lift(run: RunContents) -> BestLift | None:
-    """The highest lift over all labels, with the best baseline on the same image-label pairs; None without a table."""
-    found = {key: _summary(rows) for key, rows in _grouped(run.tables["localization"]).items()}
-    ours = {key: s for key, s in found.items() if not _is_baseline(key) and math.isfinite(s["lift"])}
-    if not ours:
-        return None
-    top = max(ours, key=lambda key: ours[key]["lift"])
-    keys = ("lift", "maps", "images", "patients", _OWN, _RIVAL, _PAIRS)
-    return BestLift(top[0], top[2], *(ours[top][key] for key in keys))
-
-
-def region_source(run: RunContents) -> str:
-    """Where the regions come from, in the run's own words; empty where it does not say."""
-    return str(section(run.facts, "annotations").get("source") or "")
-
-
-def region_notes(run: RunContents) -> tuple[str, ...]:
-    """How the explained images were drawn, where the regions come from, and which regions were left out."""
+def _notes(few: bool, baselines: Sequence[Key], pairs: bool) -> tuple[str, ...]:
     notes = []
-    limit = number(section(run.study, "explain").get("images"))
-    if math.isfinite(limit):
-        notes.append(f"At most {limit:.0f} test images were explained, by a seeded draw, rare labels first.")
-    annotations = section(run.facts, "annotations")
-    if region_source(run):
-        notes.append(f"Regions: {region_source(run)}.")
-    left_out = {reason: number(count) for reason, count in section(annotations, "left_out").items()}
-    if any(count > 0 for count in left_out.values()):
-        reasons = "; ".join(f"{reason}: {count:.0f}" for reason, count in left_out.items() if count > 0)
-        notes.append(f"Regions left out: {reasons}.")
-    notes += [f"Regions left out: {reason}." for reason in listed(annotations, "left_out")]
-    return tuple(notes)
-
-
-def _notes(few: bool, baselines: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
-    notes = []
-    if baselines:
+    if baselines and pairs:
         notes.append(
             "A baseline may be missing for a pair (a label of one patient has no mean region over others): its row "
             "below the settings counts fewer pairs than theirs. Compare the two lifts on the same pairs."
         )
     if few:
-        notes.append(f"Grey: {too_few(_IMAGES)}; best and worst are not marked.")
+        notes.append(f"Grey: {too_few(IMAGES)}; best and worst are not marked.")
     return tuple(notes)
 
 
-def _greyed(cells: Sequence[Cell], row: Row) -> list[Cell]:
-    key = row.get("setting", ""), row.get("method", ""), row.get("layer", "")
-    few = not number(row.get("images")) >= FEW
-    kind = " ".join(name for name, so in (("chance", _is_baseline(key)), ("few", few)) if so)
-    return [replace(c, kind=kind, title=too_few(_IMAGES) if few else c.title) for c in cells]
+def _head(column: Column, chance: bool) -> Head:
+    return Head(column.heading, kind="chance" if chance else "", title=column.text)
+
+
+def _key(row: Row) -> Key:
+    return row.get("setting", ""), row.get("method", ""), row.get("layer", "")
+
+
+def _layer(layer: str) -> str:
+    return layer if layer not in {"", NO_LAYER} else MISSING
 
 
 def _named(method: str) -> str:
     return method.replace("_", " ").replace("other-patient:", "another patient’s ")
-
-
-def _grouped(table: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in table:
-        groups.setdefault((row.get("setting", ""), row.get("method", ""), row.get("layer", "")), []).append(row)
-    return groups
-
-
-def _summary(rows: Sequence[Row]) -> dict[str, float]:
-    means = (*_SCORES, _RIVAL, _OWN, "unreachable_share")
-    whole = next((row for row in rows if row.get("label", "").lower() in _ALL), None)
-    if whole is not None:
-        return {key: number(whole.get(key)) for key in (*means, *_COUNTS)}
-    known = {key: [v for row in rows if math.isfinite(v := number(row.get(key)))] for key in _COUNTS}
-    # an image or a patient may have several labels: their sums would count it again
-    found = {key: math.fsum(v) if v and key not in {"images", "patients"} else math.nan for key, v in known.items()}
-    found["images"] = max(known["images"], default=math.nan)
-    for key in means:
-        weight = _PAIRS if key in _COMPARED else "images"
-        pairs = [(number(row.get(key)), number(row.get(weight, "1"))) for row in rows]
-        pairs = [(value, weight) for value, weight in pairs if math.isfinite(value) and weight > 0]
-        found[key] = fmean([v for v, _ in pairs], [w for _, w in pairs]) if pairs else math.nan
-    return found
-
-
-def _is_baseline(key: tuple[str, str, str]) -> bool:
-    return key[0].lower() == _BASELINE or key[1].startswith(_STRANGER)
-
-
-def _heads(words: Sequence[str]) -> tuple[Head, ...]:
-    return tuple(Head(word, kind="words") for word in words)
-
-
-def _score_heads(columns: Mapping[str, Column]) -> tuple[Head, ...]:
-    scores = tuple(Head(f"{columns[s].heading} {arrow(columns[s])}", title=columns[s].text) for s in _SCORES)
-    return (Head("Images", title=_IMAGES), *scores)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,36 @@ from radlens.core.errors import StoreError
 from radlens.report.colours import OUTLINE
 from radlens.report.columns import show
 from radlens.report.contents import RunContents, listed, number, section
+from radlens.report.map_kinds import NO_LAYER, map_words
+from radlens.report.verdicts import Key, TrustVerdict, trust_verdicts
 
 SIDE = 288
 """Longest side of a picture on the page, in pixels."""
+_BESIDE = 4
+"""Maps of a setting that stand side by side; more of them wrap, each under its own name."""
+_BETWEEN = " · "
+_MOST = 12
+"""Maps of a setting that an example shows; all of them stay in the run folder."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture and what stands under it; `uri` is empty where there is no map. flagged: the map means nothing."""
+    """One picture and what stands under it; `uri` is empty where there is no map. flagged: the map means nothing.
+
+    name: method and layer, as far as they tell maps apart. verdict: of the trust card, None where there is none.
+    """
 
     uri: str
     caption: str
     alt: str
     flagged: bool = False
+    name: str = ""
+    verdict: TrustVerdict | None = None
 
 
 @dataclass(frozen=True)
 class PanelRow:
-    """All layers of one setting."""
+    """All maps of one setting."""
 
     setting: str
     probability: str
@@ -43,18 +56,25 @@ class PanelRow:
 
 @dataclass(frozen=True)
 class Example:
-    """One image and label: the film with the region, and a row of heatmaps a setting."""
+    """One image and label: the film with the region, and a row of heatmaps a setting.
+
+    names: of the maps, the same in every row. wraps: they are too many to stand side by side. left_out: maps of a
+    setting that are not shown.
+    """
 
     image_id: str
     label: str
     film: Panel
-    layers: tuple[str, ...]
+    names: tuple[str, ...]
     rows: tuple[PanelRow, ...]
+    wraps: bool
+    left_out: int
 
 
 def examples(run: RunContents) -> tuple[Example, ...]:
     """The examples that the run chose, drawn. Raises `StoreError` for a path that leaves the run folder."""
-    return tuple(_example(run, entry) for entry in listed(run.examples, "examples") if isinstance(entry, dict))
+    cards = trust_verdicts(run)
+    return tuple(_example(run, entry, cards) for entry in listed(run.examples, "examples") if isinstance(entry, dict))
 
 
 def overlay(
@@ -94,7 +114,7 @@ def jpeg_uri(picture: npt.NDArray[np.uint8]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _example(run: RunContents, entry: dict[str, Any]) -> Example:
+def _example(run: RunContents, entry: dict[str, Any], cards: Mapping[Key, TrustVerdict]) -> Example:
     image_id, label = str(entry.get("image_id", "")), str(entry.get("label", ""))
     film = _grey(run, entry.get("image"))
     size = _shown(film)
@@ -102,20 +122,51 @@ def _example(run: RunContents, entry: dict[str, Any]) -> Example:
     region = _region(run, entry.get("region"), size)
     maps, scores, flags = section(entry, "maps"), section(entry, "scores"), section(entry, "flags")
     settings = [s for s in run.settings if s in maps] + [s for s in maps if s not in run.settings]
-    layers = tuple(dict.fromkeys(layer for s in settings for layer in section(maps, s)))
+    drawn = tuple(dict.fromkeys(name for s in settings for name in section(maps, s)))
+    methods = str(run.examples.get("method") or "").split(_BETWEEN)
+    kinds = {name: _kind(name, methods) for name in drawn}
+    shown = _chosen(drawn, kinds)
+    words = {name: map_words("" if len(methods) == 1 and at != NO_LAYER else m, at) for name, (m, at) in kinds.items()}
     rows = []
     for setting in settings:
         panels = []
-        for layer in layers:
-            heat = _heat(run, section(maps, setting).get(layer), size)
-            flag = str(section(flags, setting).get(layer) or "")
-            alt = f"{setting}, layer {layer}: heatmap for {label} on {image_id}"
-            panels.append(_panel(plain, heat, region, flag, section(section(scores, setting), layer), alt))
+        for name in shown:
+            heat = _heat(run, section(maps, setting).get(name), size)
+            flag = str(section(flags, setting).get(name) or "")
+            alt = f"{setting}, {words[name]}: heatmap for {label} on {image_id}"
+            one = _panel(plain, heat, region, flag, section(section(scores, setting), name), alt)
+            verdict = cards.get((setting, *kinds[name], label))
+            panels.append(replace(one, name=words[name], verdict=verdict))
         probability = number(section(entry, "probabilities").get(setting))
         rows.append(PanelRow(setting, show(probability, "share") if probability == probability else "", tuple(panels)))
     outlined = "annotated region" if region is not None else "no region"
     alone = Panel(jpeg_uri(overlay(plain, None, region)), outlined, f"film {image_id} with the {label} region outlined")
-    return Example(image_id, label, alone, layers, tuple(rows))
+    names = tuple(words[name] for name in shown)
+    return Example(image_id, label, alone, names, tuple(rows), len(names) > _BESIDE, len(drawn) - len(shown))
+
+
+def _kind(name: str, methods: Sequence[str]) -> tuple[str, str]:
+    """Method and layer of a map: it is named by both where a study has several methods, else by its layer."""
+    if len(methods) == 1:
+        return methods[0], name
+    for method in sorted(methods, key=len, reverse=True):
+        if name == method:
+            return method, NO_LAYER
+        if name.startswith(f"{method} "):
+            return method, name.removeprefix(f"{method} ")
+    return name, NO_LAYER
+
+
+def _chosen(names: Sequence[str], kinds: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    """All of few maps; of many those of the first method, then the first layer of every other, then the rest."""
+    seen: dict[str, int] = {}
+    turn = {}
+    for name in names:
+        method = kinds[name][0]
+        turn[name] = 0 if method == kinds[names[0]][0] else 1 + seen.get(method, 0)
+        seen[method] = seen.get(method, 0) + 1
+    kept = set(sorted(names, key=lambda name: turn[name])[:_MOST])
+    return tuple(name for name in names if name in kept)
 
 
 def _panel(

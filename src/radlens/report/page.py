@@ -9,21 +9,31 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from radlens.core.store import write_text
+from radlens.report.annotated_regions import region_notes, region_source
 from radlens.report.bars import f1_bars
 from radlens.report.cohort_section import cohort_section
 from radlens.report.colours import POSITIVE, setting_colours
 from radlens.report.columns import columns
 from radlens.report.contents import FEW, RunContents, listed, read_run, section
+from radlens.report.depth import depth_matrices
 from radlens.report.doubt import doubt
 from radlens.report.draws import write_draws_report
 from radlens.report.embedding_space import HEIGHT, WIDTH, embedding_views, separability_table
 from radlens.report.facts import definition_facts, model_facts, run_facts, setting_cards, stage_facts, version_facts
+from radlens.report.false_alarms import false_alarms
 from radlens.report.findings import findings, question
-from radlens.report.localization import localization_detail, localization_table, region_notes, region_source
+from radlens.report.lesion_sizes import lesion_sizes
+from radlens.report.localization import localization
+from radlens.report.map_similarity import map_similarity
 from radlens.report.overlays import examples
 from radlens.report.published import published_for
 from radlens.report.results import detail_table, domain_table, label_table, overall_table
 from radlens.report.space_tables import space_tables
+from radlens.report.trust import trust_section
+from radlens.report.trust_curves import HEIGHT as CURVE_HEIGHT
+from radlens.report.trust_curves import WIDTH as CURVE_WIDTH
+from radlens.report.trust_curves import trust_curves
+from radlens.report.verdicts import MEANINGS
 from radlens.report.worth import worth
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -56,13 +66,15 @@ def render(run: RunContents) -> str:
 
 
 def _values(run: RunContents) -> dict[str, Any]:
-    known = columns(run.definitions)
+    # the checks of the trust card are called as the scores that they use
+    known = columns(given for given in run.definitions if given.get("table") != "trust")
     pictures = examples(run)
     colours = setting_colours(tuple(dict.fromkeys((*run.settings, *(row.setting for e in pictures for row in e.rows)))))
     paper = published_for(run.dataset)
     model = section(run.facts, "model")
+    trust = trust_section(run, colours)
     return {
-        "css": (_TEMPLATES / "report.css").read_text("utf-8"),
+        "css": "".join((_TEMPLATES / name).read_text("utf-8") for name in ("report.css", "looks.css")),
         "name": str(run.facts.get("name") or run.study.get("name") or run.folder.name),
         "created": _moment(str(run.facts.get("created") or "")),
         "model_title": str(model.get("title") or model.get("name") or "model unknown"),
@@ -92,8 +104,15 @@ def _values(run: RunContents) -> dict[str, Any]:
         "positive_colour": POSITIVE,
         "rule": str(run.examples.get("rule") or ""),
         "examples": pictures,
-        "localization": localization_table(run, known),
-        "localization_detail": localization_detail(run, known),
+        "localization": localization(run, known),
+        "sizes": lesion_sizes(run, known),
+        "trust": trust,
+        "curves": trust_curves(run, colours, trust.method, trust.layer) if trust else (),
+        "curve_size": (CURVE_WIDTH, CURVE_HEIGHT),
+        "verdicts": MEANINGS,
+        "alarms": false_alarms(run, known),
+        "depths": depth_matrices(run, known),
+        "similarity": map_similarity(run, known),
         "region_source": region_source(run),
         "region_notes": region_notes(run),
         "definitions": definition_facts(run),

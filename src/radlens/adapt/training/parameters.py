@@ -63,6 +63,8 @@ def parameter_depths(encoder: Encoder) -> tuple[dict[str, int], int]:
     try:
         with torch.no_grad():
             tokens = encoder.tokens(torch.zeros(1, 3, size, size, device=next(iter(named.values())).device))
+            for block in blocks:
+                tokens = block(tokens)
         outside = {name: parameter for name, parameter in named.items() if id(parameter) not in place}
         found = torch.autograd.grad(encoder.pool(tokens).sum(), list(outside.values()), allow_unused=True)
     finally:

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import polars as pl
 
 from radlens.core.errors import DataError, SpecError
+from radlens.core.holm import holm
 from radlens.core.vocabulary import Vocabulary
 from radlens.evaluate.resampling.bootstrap import Intervals, Method, bootstrap, ends
 from radlens.evaluate.resampling.estimable import few, reason_without_interval
-from radlens.core.holm import holm
 from radlens.evaluate.resampling.setting_scores import SettingScores, patients_of
 from radlens.evaluate.resampling.swaps import permutation_p, swapped_differences
 

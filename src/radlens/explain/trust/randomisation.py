@@ -158,8 +158,13 @@ def _tensor_names(encoder: Encoder) -> tuple[list[str], list[list[str]], list[st
     rest = {name: weight.requires_grad_(True) for name, weight in parameters.items() if name not in of_blocks}
     if not rest:
         return [], inside, []
+    with torch.no_grad():
+        tokens = random_tokens(copied)
+        # stages of a convolutional tower change the width of what they are given
+        for block in copied.blocks:
+            tokens = block(tokens)
     with torch.enable_grad():
-        embedding = copied.pool(random_tokens(copied).detach().requires_grad_(True))
+        embedding = copied.pool(tokens.detach().requires_grad_(True))
         target = (embedding * random_direction(embedding)).sum()
         # which weights pool is measured, not looked up: towers name and place them differently
         found = torch.autograd.grad(target, list(rest.values()), allow_unused=True)
