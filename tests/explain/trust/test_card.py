@@ -1,7 +1,7 @@
 """The whole card on phantoms: a model that is given the true lesions passes for them, and for nothing else.
 
-Lesions are painted beyond the film's range, one label's brighter and the other's darker than any tissue, and the model reads
-nothing but that. Every check runs; only the region that is asked about changes.
+Lesions are painted beyond the film's range, one label's brighter and the other's darker than any tissue, and the model
+reads nothing but that. Every check runs; only the region that is asked about changes.
 """
 
 from __future__ import annotations
