@@ -14,8 +14,9 @@ SOURCES := pyproject.toml $(CONSTRAINTS)
 demo: $(VENV)/.radlens
 	$(BIN)/radlens demo --out $(OUT)
 
+# a process a core, each computing with one thread
 test: $(VENV)/.radlens-dev
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.radlens-dev
 	$(BIN)/python -m pytest -m slow
