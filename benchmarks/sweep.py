@@ -3,13 +3,13 @@
     python benchmarks/sweep.py [--epochs 10] [--rounds 3] [--protocol]
 
 "One" is the probe that is usually written: sliced tensors, `nn.Linear`, autograd, `torch.optim.AdamW`. All are timed in
-turn in one process over the same epochs, the bank with one thread and with all cores; the least of the rounds counts,
+turn in one process on one thread over the same epochs; the least of the rounds counts,
 for other work on the machine only ever adds. Processor time is of all threads together. The last lines say what is
 possible: how long the products of 40 heads take at the rate of a large float32 product, measured here, and their AdamW
 at that of the fused update alone.
 `--protocol` also runs the paper's own length, 100 epochs with patience 10, once each.
-Exit code 1 when a head of the bank does not end in the loss that `fit_logistic` ends in, or when 40 heads on all cores
-take more than 3 times the plain probe.
+Exit code 1 when a head of the bank does not end in the loss that `fit_logistic` ends in, or when 40 heads take
+more than 3 times the plain probe.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ TRAIN, VAL, DIMENSION, BATCH, RATE, DECAY = 5229, 747, 512, 24, 1e-3, 1e-2
 PREVALENCE = (0.6, 0.03, 0.11, 0.13, 0.04, 0.012, 0.008, 0.02, 0.08, 0.006, 0.04, 0.015, 0.021, 0.05)
 GRID = [Variant(LossSpec(name=name), seed, RATE, DECAY) for name in LOSSES for seed in range(5)]
 ONE = [Variant(LossSpec(), 0, RATE, DECAY)]
+TOGETHER = "40 heads"
 ALL_BCE = [Variant(LossSpec(), seed, RATE, DECAY) for seed in range(5) for _ in LOSSES]
 MOST, TOLERANCE = 3.0, 1e-3
 
@@ -83,14 +84,11 @@ class Contest:
     val: Split
     epochs: int
     patience: int
-    cores: int
 
-    def bank(self, variants: list[Variant], threads: int, found: list[BankFit]) -> float:
-        torch.set_num_threads(threads)
+    def bank(self, variants: list[Variant], found: list[BankFit]) -> float:
         found[:] = fit_bank(
             self.train, self.val, variants, epochs=self.epochs, batch_size=BATCH, patience=self.patience
         )
-        torch.set_num_threads(1)
         return min(fit.best.val_bce for fit in found if fit.variant == ONE[0])
 
     def alone(self) -> float:
@@ -109,13 +107,11 @@ class Contest:
     def run(self, rounds: int, found: list[BankFit]) -> tuple[dict[str, float], dict[str, float], float]:
         """Least seconds of each, of clock and of processor; how far bce ends from `fit_logistic`, relatively."""
         spare: list[BankFit] = []
-        together = f"40 heads, {self.cores} threads"
         runs: dict[str, Callable[[], float]] = {
-            together: lambda: self.bank(GRID, self.cores, found),
-            "40 heads, 1 thread": lambda: self.bank(GRID, 1, spare),
-            "40 heads, bce, 1 thread": lambda: self.bank(ALL_BCE, 1, spare),
+            TOGETHER: lambda: self.bank(GRID, found),
+            "40 heads, bce": lambda: self.bank(ALL_BCE, spare),
             "one head, plain PyTorch": lambda: plain(self.train, self.val, self.epochs, self.patience),
-            "one head, same bank": lambda: self.bank(ONE, 1, spare),
+            "one head, same bank": lambda: self.bank(ONE, spare),
             "one head, fit_logistic": self.alone,
         }
         wall, processor, losses = dict.fromkeys(runs, math.inf), dict.fromkeys(runs, math.inf), {}
@@ -126,9 +122,9 @@ class Contest:
                 wall[name] = min(wall[name], time.perf_counter() - begun)
                 processor[name] = min(processor[name], time.process_time() - used)
         print(f"\n{self.epochs} epochs, patience {self.patience}, least of {rounds} round(s)")
-        print(f"  {'':26}{'seconds':>8} {'processor':>10}   40 heads on {self.cores} threads take")
+        print(f"  {'':26}{'seconds':>8} {'processor':>10}   40 heads take")
         for name in runs:
-            ratio, of_processor = wall[together] / wall[name], processor[together] / processor[name]
+            ratio, of_processor = wall[TOGETHER] / wall[name], processor[TOGETHER] / processor[name]
             print(
                 f"  {name:26}{wall[name]:8.2f} {processor[name]:10.2f}   {ratio:5.1f} times the seconds, "
                 f"{of_processor:5.1f} times the processor's; bce on val {losses[name]:.6f}"
@@ -194,22 +190,22 @@ def main() -> int:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    print(f"machine: {platform.platform()}, {platform.machine()}, {cores} cores; one head always on one thread")
+    print(f"machine: {platform.platform()}, {platform.machine()}, {cores} cores; one thread")
     print(f"torch {torch.__version__}, numpy {np.__version__}")
     print(f"{TRAIN} x {DIMENSION} embeddings, {len(PREVALENCE)} labels, batch {BATCH}; {len(GRID)} heads")
     train, val = cohort()
     found: list[BankFit] = []
-    wall, processor, apart = Contest(train, val, asked.epochs, asked.epochs, cores).run(asked.rounds, found)
+    wall, processor, apart = Contest(train, val, asked.epochs, asked.epochs).run(asked.rounds, found)
     floor(processor, asked.epochs, cores)
     if asked.protocol:
-        apart = max(apart, Contest(train, val, 100, 10, cores).run(1, found)[2])
+        apart = max(apart, Contest(train, val, 100, 10).run(1, found)[2])
         for name in LOSSES:
             fits = [fit for fit in found if fit.variant.loss.name == name]
             ran = ", ".join(str(len(fit.history)) for fit in fits)
             best = np.mean([fit.best.val_bce for fit in fits])
             print(f"  {name:24} epochs run {ran}; mean least validation cross-entropy {best:.4f}")
-    ratio = wall[f"40 heads, {cores} threads"] / wall["one head, plain PyTorch"]
-    print(f"\n40 heads on {cores} threads: {ratio:.2f} times one plain probe (at most {MOST:g})")
+    ratio = wall[TOGETHER] / wall["one head, plain PyTorch"]
+    print(f"\n40 heads: {ratio:.2f} times one plain probe (at most {MOST:g})")
     print(
         f"largest relative difference of bce's validation loss to fit_logistic's: {apart:.1e} (at most {TOLERANCE:g})"
     )

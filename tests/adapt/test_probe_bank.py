@@ -138,21 +138,6 @@ def test_how_the_work_is_cut_does_not_matter(monkeypatch: pytest.MonkeyPatch, we
         assert fit.best.train_bce == pytest.approx(one.best.train_bce, rel=1e-5)
 
 
-def test_the_number_of_threads_changes_no_digit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe_group, "WEIGHTS_TOGETHER", 60)
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            found.append(fit_bank(TRAIN, VAL, WIDE_GRID, epochs=6, batch_size=24, patience=2))
-            assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    for one, many in zip(*found, strict=True):
-        assert (one.history, one.failed) == (many.history, many.failed)
-        np.testing.assert_array_equal(together(one), together(many))
-
-
 def test_stopped_heads_leave_the_others_as_they_are() -> None:
     fast, slow = Variant(seed=0, learning_rate=0.5), Variant(seed=0, learning_rate=0.003)
     many = fit_bank(TRAIN, VAL, [fast, slow, fast], epochs=25, batch_size=24, patience=2)

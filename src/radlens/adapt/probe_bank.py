@@ -1,16 +1,14 @@
 """Many linear probes on the same embeddings, trained together: losses, seeds and rates as batched problems.
 
 Heads of one rate, decay and seed are one tensor; a step is one batched product forward and one back, the losses'
-derivatives by one formula, and one fused AdamW. As many heads go together as a core's cache holds (`probe_group`), and
-the groups are shared among the threads that torch is allowed. A head's numbers do not depend on the number of threads,
-nor on which other heads are trained beside it but for the rounding of a product of another size.
+derivatives by one formula, and one fused AdamW. As many heads go together as a core's cache holds (`probe_group`). A
+head's numbers do not depend on which others are trained beside it, but for the rounding of a product of another size.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,13 +89,13 @@ def fit_bank(
         return []
     made = {spec: make_loss(spec, train[1]) for spec in {v.loss for v in variants}}
     before = torch.get_num_threads()
-    # a product of this size is not worth sharing among threads; groups of heads are
+    # products of this size take longer when they are shared among threads
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
             problem = Problem.of(train, val, made.values(), epochs, batch_size)
             groups = _groups(variants, made, problem)
-        return _Bank(variants, epochs, patience, progress).fit(groups, min(before, len(groups)))
+        return _Bank(variants, epochs, patience, progress).fit(groups)
     finally:
         torch.set_num_threads(before)
 
@@ -125,7 +123,7 @@ def _groups(variants: Sequence[Variant], made: dict[LossSpec, Loss], problem: Pr
 
 
 class _Bank:
-    """What is known of every head; the groups of those that still train are worked off by threads."""
+    """What is known of every head, while the groups of those that still train are worked off."""
 
     def __init__(self, variants: Sequence[Variant], epochs: int, patience: int, progress: Progress) -> None:
         self.variants, self.epochs, self.patience, self.progress = variants, epochs, patience, progress
@@ -135,17 +133,14 @@ class _Bank:
         self.failed: dict[int, str] = {}
         self.done = 0
 
-    def fit(self, groups: Sequence[ProbeGroup], threads: int) -> list[BankFit]:
-        """Groups know nothing of each other, so that neither their order nor the number of threads matters."""
+    def fit(self, groups: Sequence[ProbeGroup]) -> list[BankFit]:
+        """Groups know nothing of each other: each is worked off whole, while what it needs lies in the cache."""
         empty = groups[0].weight(0, 0).zero_()
-        # torch counts threads by the thread that asks
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            running = {pool.submit(group.epoch): group for group in groups}
-            while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    group = running.pop(future)
-                    running |= {pool.submit(each.epoch): each for each in self._after(group, *future.result())}
-                self.progress(self.done, len(self.variants) * self.epochs)
+        waiting = list(groups)
+        while waiting:
+            group = waiting.pop()
+            waiting += self._after(group, *group.epoch())
+            self.progress(self.done, len(self.variants) * self.epochs)
         return [self._fit(head, self.weights.get(head, empty).numpy()) for head in range(len(self.variants))]
 
     def _after(self, group: ProbeGroup, trained: Tensor, validated: Tensor) -> list[ProbeGroup]:
