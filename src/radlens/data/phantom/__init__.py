@@ -1,7 +1,8 @@
 """Procedural chest radiographs with known findings and exact masks: a teaching phantom, not a patient."""
 
+from radlens.core.chexpert import FINDINGS, LABELS
+
 from .case import Case, draw_case
-from .labels import FINDINGS, LABELS
 from .planted import Planted, is_planted, plant
 from .render import Phantom, render, render_many
 from .site import SHIFTED, SOURCE, Site

@@ -5,8 +5,9 @@ from itertools import permutations
 
 import numpy as np
 
+from radlens.core.chexpert import FINDINGS, LABELS
+
 from .copula import draw_present
-from .labels import FINDINGS, LABELS
 from .report import write_report
 from .site import Site
 

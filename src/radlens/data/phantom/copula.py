@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from .labels import FINDINGS
+from radlens.core.chexpert import FINDINGS
 
 VIEW = "AP view"
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from radlens.core.chexpert import FINDINGS
 from radlens.core.errors import unknown_name
 
-from .labels import FINDINGS
 from .marker import lettering
 from .thorax import Mask
 

@@ -8,6 +8,8 @@ from multiprocessing import get_context
 import numpy as np
 import numpy.typing as npt
 
+from radlens.core.chexpert import FINDINGS
+
 from .anatomy import draw_anatomy, reshape
 from .case import Case, check_arguments, draw_case
 from .detector import attenuation, expose, quantise
@@ -24,7 +26,6 @@ from .findings_lung import (
 )
 from .findings_pleura import draw_effusion, draw_pleural_other, draw_pneumothorax
 from .grid import FIELD_CM, Grid
-from .labels import FINDINGS
 from .marker import burn_marker
 from .scene import Scene
 from .site import Site

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from .labels import FINDINGS
+from radlens.core.chexpert import FINDINGS
 
 # The published per-class F1 of an always-positive classifier (paper, Table 2) is 2p / (1 + p);
 # these prevalences p are that column inverted.
