@@ -2,11 +2,12 @@
 
     python benchmarks/fine_tune.py [--steps 3] [--batch 24] [--edge 1024] [--only float32 ...]
 
-Random weights, 14 labels, radiographs of 1024 x 1024 (`--edge`) in memory. Every line is a process of its own; its memory
-peak is read from the kernel (it holds the encoder twice: as released, and the copy that is trained). `ratio` compares a step
-with that of a bare PyTorch loop (forward, masked loss, backward, AdamW) over batches that were made beforehand; the two
-are timed in turn in one process: bare, radlens, bare. On a processor the preparation of the next images shares the
-cores with the training; `--edge 224` leaves next to nothing of it, so that what remains is the training's own.
+Random weights, 14 labels, radiographs of 1024 x 1024 (`--edge`) in memory. Every line is a process of its own, whose
+peak memory is read from the kernel (it holds the encoder twice: as released, and the copy that is trained). `ratio`
+compares a step with that of a bare PyTorch loop (forward, masked loss, backward, AdamW) over batches that were made
+beforehand; the two are timed in turn in one process: bare, radlens, bare. On a processor the preparation of the next
+images shares the cores with the training; `--edge 224` leaves next to nothing of it, so that what remains is the
+training's own.
 """
 
 from __future__ import annotations
