@@ -103,13 +103,22 @@ def lifts(folder: Path) -> dict[tuple[str, str], tuple[float, float]]:
     return {(method, layer): (own, rival) for method, layer, own, rival in found}
 
 
+def beats_blind_maps(folder: Path) -> list[tuple[str, str]]:
+    """(method, layer) whose lift is higher than that of every map that never saw the image, chance left out."""
+    rows = localization(folder).filter(pl.col("beats_baseline").cast(pl.String) == "true")
+    return rows.select("method", "layer").rows()
+
+
 @pytest.mark.slow
 def test_maps_find_the_mark_and_not_the_lungs(marker: Path, lungs: Path) -> None:
     on_marker, on_lungs = lifts(marker), lifts(lungs)
     assert len(on_marker) == len(on_lungs) == 6
     own, rival = on_marker[PLACE]
     assert own > 1.5 * rival
-    assert all(own < rival for own, rival in on_lungs.values())
+    assert PLACE in beats_blind_maps(marker)
+    own, rival = on_lungs[PLACE]
+    assert own < 0.8 * rival
+    assert not beats_blind_maps(lungs)
 
 
 @pytest.mark.slow
@@ -125,7 +134,5 @@ def test_the_trust_card_passes_the_mark_and_fails_the_lungs(marker: Path, lungs:
 def test_a_random_model_fails_everything(random_model: Path) -> None:
     found = cards(random_model)
     assert len(found) == 6
-    for place, card in found.items():
-        assert card["verdict"] != "may be believed", place
-        assert "lift" not in str(card["passed"]), place
-    assert all(own < rival for own, rival in lifts(random_model).values())
+    # two of its maps do lie on the mark: an untrained network too answers to contrast, so that lift alone is no proof
+    assert {card["verdict"] for card in found.values()} == {"contradicted"}, found
