@@ -111,6 +111,10 @@ def test_tables_follow_from_predictions(finished: Path) -> None:
 def test_a_second_run_does_nothing_twice(
     finished: Path, miniature: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    def loaded(*arguments: object) -> None:
+        raise AssertionError("the model was loaded, though nothing was left to do")
+
+    monkeypatch.setattr("radlens.models.loading.load_encoder", loaded)
     before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file() and p.name != "run.json"}
     facts = run(study(miniature), finished)
     assert {name for name, stage in facts["stages"].items() if not stage["cached"]} <= set()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,29 +51,37 @@ def judge_maps(context: Context, plan: Plan, maps: Mapping[str, SaliencyMaps], p
     pairs: scores of each map against each region, None where no region is known: then nothing can be believed.
     """
     run, spec = context.run, plan.spec.trust
-    regions = _regions(context, plan, next(iter(maps.values())))
-    tested = None if spec is None else _tested(plan, spec, maps, regions)
-    found: list[pl.DataFrame] = []
+
+    # asked for only where something is left to do: both need the model's input size, and so the model
+    @cache
+    def regions() -> Regions:
+        return _regions(context, plan, next(iter(maps.values())))
+
+    @cache
+    def tested() -> _Tested:
+        return _tested(plan, spec or TrustSpec(), maps, regions())
+
+    checked: list[pl.DataFrame] = []
     curves: dict[str, list[pl.DataFrame]] = {}
-    if spec is not None and tested is not None:
-        for setting in maps:
-            checked, drawn = _checked(context, plan, spec, setting, maps[setting], tested)
-            found.append(checked)
-            for name, table in drawn.items():
-                curves.setdefault(name, []).append(table)
-        if "seeds" in spec.checks:
-            found += _over_seeds(context, plan, maps, tested)
+    for setting in maps if spec is not None else ():
+        table, drawn = _checked(context, plan, spec or TrustSpec(), setting, maps[setting], tested)
+        checked.append(table)
+        for name, curve in drawn.items():
+            curves.setdefault(name, []).append(curve)
     keys = [stage.key for name, stage in run.stages.items() if name.startswith(("maps:", "trust:"))]
     asked = None if spec is None else spec.model_dump()
     key = fingerprint(keys, plan.test.annotations, asked, context.spec.seed, source_digest("radlens.explain"))
 
     def make() -> Iterable[Path]:
         seed, films = context.spec.seed, plan.films
+        found = list(checked)
+        if spec is not None and "seeds" in spec.checks:
+            found += _over_seeds(context, plan, maps, tested())
         if pairs is not None:
             found.append(lift_check(pairs, seed=seed))
-            found.append(_once(class_specificity(maps, regions, films.patients, seed=seed), maps))
+            found.append(_once(class_specificity(maps, regions(), films.patients, seed=seed), maps))
         images: dict[str, list[str]] = {}
-        for image_id, label in regions:
+        for image_id, label in regions():
             images.setdefault(label, []).append(image_id)
         flags = _once(map_flags(maps, images or None), maps)
         together = pl.concat([evidence([]), *found])
@@ -122,23 +131,22 @@ def _tested(plan: Plan, spec: TrustSpec, maps: Mapping[str, SaliencyMaps], regio
 
 
 def _checked(
-    context: Context, plan: Plan, spec: TrustSpec, setting: str, maps: SaliencyMaps, tested: _Tested
+    context: Context, plan: Plan, spec: TrustSpec, setting: str, maps: SaliencyMaps, tested: Callable[[], _Tested]
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     """Evidence of one setting by the checks that run its model again, and the curves behind it."""
     run, folder = context.run, context.run.folder / "saliency" / "trust"
     names = {"evidence": f"{setting}.parquet"}
     names |= {f"{name}_curves": f"{setting}.{name}.parquet" for name in ("faithfulness", "randomisation")}
     code = source_digest("radlens.explain", "radlens.core.class_token")
-    targets, regions = tested.targets, [(target, tested.regions.get(target)) for target in tested.targets]
-    digests = [None if grid is None else grid.tolist() for _, grid in regions]
+    shown = plan.films.positives(plan.test.image_ids)
     key = fingerprint(
-        *(run.stages[f"maps:{setting}"].key, targets, digests, spec.model_dump(exclude={"seeds"}), code),
+        *(run.stages[f"maps:{setting}"].key, plan.test.annotations, shown, spec.model_dump(), code),
         *(context.spec.seed, context.spec.compute.precision),
     )
 
     def make() -> Iterable[Path]:
         classifier = load_classifier(run.folder / "classifiers" / setting, context.encoder())
-        tables = _run_checks(context, plan, spec, classifier, maps, tested)
+        tables = _run_checks(context, plan, spec, classifier, maps, tested())
         written = []
         for name, table in tables.items():
             path = folder / names[name]
